@@ -1,69 +1,85 @@
-"""Rules that span fields of a training run. Each returns faults in the user's words; none raises."""
+"""Rules that span fields of a training run. Each yields faults in the user's words; none raises."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from math import gcd
 
 from isoflop.config.base import Fault
 from isoflop.config.schema import ModelConfig, RunConfig
 
 
-def run_faults(config: RunConfig) -> Iterator[Fault]:
-    """Everything wrong between the fields of `config`."""
-    yield from model_faults(config.model)
-    yield from _tensor_faults(config)
-    yield from _pipeline_faults(config)
-    yield from _batch_faults(config)
-    yield from _length_faults(config)
-    yield from _data_faults(config)
-    for axis in ("context", "expert"):
-        degree = getattr(config.parallel, axis)
-        if degree != 1:
-            yield Fault(f"parallel.{axis}", degree, "is not available in this version; 1 is")
-
-
 def model_faults(model: ModelConfig) -> Iterator[Fault]:
+    """Shapes that do not fit one another."""
     if model.d_head is None and model.width % model.n_heads:
-        yield Fault("model.width", model.width, f"is not a multiple of model.n_heads={model.n_heads}; or set model.d_head")
+        hint = f"is not a multiple of model.n_heads={model.n_heads}; or set model.d_head"
+        yield Fault("model.width", model.width, hint)
     if model.n_heads % model.kv_heads:
-        yield Fault("model.n_kv_heads", model.n_kv_heads, _does_not_divide("model.n_heads", model.n_heads))
+        yield Fault("model.n_kv_heads", model.n_kv_heads, _does_not_divide({"model.n_heads": model.n_heads}))
     if model.positions == "rope" and model.head_dim % 2:
-        yield Fault("model.d_head", model.head_dim, "is odd; rotary positions need an even one")
+        key = "model.width" if model.d_head is None else "model.d_head"
+        given = model.width if model.d_head is None else model.d_head
+        yield Fault(key, given, f"makes heads of {model.head_dim}; rotary positions need an even number")
     if model.positions == "sinusoidal" and model.width % 2:
         yield Fault("model.width", model.width, "is odd; sinusoidal positions need an even one")
     if model.attention == "flash" and find_spec("flash_attn") is None:
         yield Fault("model.attention", "flash", "flash-attn is not installed; `pip install flash-attn`, or auto")
 
 
-def _tensor_faults(config: RunConfig) -> Iterator[Fault]:
-    degree, model = config.parallel.tensor, config.model
-    for name, size in (
-        ("model.n_heads", model.n_heads),
-        ("model.n_kv_heads", model.kv_heads),
-        ("model.d_ff", model.d_ff),
-        ("model.vocab_size", model.vocab_size),
-    ):
-        if size % degree:
-            yield Fault("parallel.tensor", degree, _does_not_divide(name, size))
-    if config.parallel.sequence and config.train.seq_len % degree:
-        yield Fault("train.seq_len", config.train.seq_len, f"is not a multiple of parallel.tensor={degree}")
+def length_faults(config: RunConfig) -> Iterator[Fault]:
+    """Sequences that the model has no positions for."""
+    model, seq_len = config.model, config.train.seq_len
+    if model.positions == "learned" and seq_len > model.max_seq_len:
+        hint = f"is more than model.max_seq_len={model.max_seq_len}, the rows of the position table"
+        yield Fault("train.seq_len", seq_len, hint)
 
 
-def _pipeline_faults(config: RunConfig) -> Iterator[Fault]:
+def tensor_faults(config: RunConfig) -> Iterator[Fault]:
+    """What the tensor axis cuts must come out even."""
+    sizes = {
+        "model.n_heads": config.model.n_heads,
+        "model.n_kv_heads": config.model.kv_heads,
+        "model.d_ff": config.model.d_ff,
+        "model.vocab_size": config.model.vocab_size,
+        "train.seq_len": config.train.seq_len,
+    }
+    if any(size % config.parallel.tensor for size in sizes.values()):
+        yield Fault("parallel.tensor", config.parallel.tensor, _does_not_divide(sizes, config.parallel.tensor))
+
+
+def unavailable_faults(config: RunConfig) -> Iterator[Fault]:
+    """Axes that this version does not have."""
+    for axis, degree in (("context", config.parallel.context), ("expert", config.parallel.expert)):
+        if degree != 1:
+            yield Fault(f"parallel.{axis}", degree, "is not available in this version; 1 is")
+
+
+def stage_faults(config: RunConfig) -> Iterator[Fault]:
+    """Layers and schedule that the pipeline axis can be cut into."""
     parallel, layers = config.parallel, config.model.n_layers
     stages = parallel.pipeline * parallel.stages_per_rank
-    if stages > layers:
-        yield Fault("parallel.pipeline", parallel.pipeline, f"makes {stages} stages of model.n_layers={layers}; at most {layers} do")
     interleaved = parallel.pipeline_schedule == "interleaved"
+    if stages > layers:
+        hint = f"makes {stages} stages of model.n_layers={layers}; at most {layers} stages do"
+        yield Fault("parallel.pipeline", parallel.pipeline, hint)
     if interleaved and parallel.stages_per_rank < 2:
         yield Fault("parallel.stages_per_rank", parallel.stages_per_rank, "must be 2 or more when interleaved")
     if not interleaved and parallel.stages_per_rank > 1:
-        yield Fault("parallel.stages_per_rank", parallel.stages_per_rank, "needs parallel.pipeline_schedule=interleaved")
-    microbatches = n_microbatches(config)
-    if parallel.pipeline > 1 and microbatches:
-        if parallel.pipeline_schedule == "1f1b" and microbatches < parallel.pipeline:
-            yield Fault("parallel.pipeline", parallel.pipeline, f"needs as many microbatches; there are {microbatches}: lower train.microbatch_sequences or raise train.global_batch_tokens")
-        if interleaved and microbatches % parallel.pipeline:
-            yield Fault("parallel.pipeline", parallel.pipeline, f"must divide the {microbatches} microbatches when interleaved")
+        hint = "needs parallel.pipeline_schedule=interleaved"
+        yield Fault("parallel.stages_per_rank", parallel.stages_per_rank, hint)
+
+
+def microbatch_faults(config: RunConfig) -> Iterator[Fault]:
+    """As many microbatches as the pipeline's schedule needs."""
+    parallel, microbatches = config.parallel, n_microbatches(config)
+    if parallel.pipeline == 1 or not microbatches:
+        return
+    more = "lower train.microbatch_sequences or raise train.global_batch_tokens"
+    if parallel.pipeline_schedule == "1f1b" and microbatches < parallel.pipeline:
+        hint = f"needs as many microbatches; there are {microbatches}: {more}"
+        yield Fault("parallel.pipeline", parallel.pipeline, hint)
+    if parallel.pipeline_schedule == "interleaved" and microbatches % parallel.pipeline:
+        hint = f"must divide the {microbatches} microbatches when interleaved: {more}"
+        yield Fault("parallel.pipeline", parallel.pipeline, hint)
 
 
 def n_microbatches(config: RunConfig) -> int:
@@ -72,36 +88,62 @@ def n_microbatches(config: RunConfig) -> int:
     return config.train.global_batch_tokens // once if config.train.global_batch_tokens % once == 0 else 0
 
 
-def _batch_faults(config: RunConfig) -> Iterator[Fault]:
+def batch_faults(config: RunConfig) -> Iterator[Fault]:
+    """A global batch is a whole number of microbatches on every rank of the data axis."""
     train, data = config.train, config.parallel.data
     once = data * train.microbatch_sequences * train.seq_len
     if train.global_batch_tokens % once:
         near = max(once, round(train.global_batch_tokens / once) * once)
-        yield Fault(
-            "train.global_batch_tokens",
-            train.global_batch_tokens,
+        hint = (
             f"is not a multiple of parallel.data × train.microbatch_sequences × train.seq_len = "
-            f"{data} × {train.microbatch_sequences} × {train.seq_len} = {once}; {near} is",
+            f"{data} × {train.microbatch_sequences} × {train.seq_len} = {once:,}; {near} is"
         )
-    if train.steps is not None and train.tokens is not None:
-        yield Fault("train.steps", train.steps, f"and train.tokens={train.tokens} both say how long; give one")
-    if train.tokens is not None and train.tokens < train.global_batch_tokens:
-        yield Fault("train.tokens", train.tokens, f"is less than one step: global_batch_tokens is {train.global_batch_tokens:,}")
+        yield Fault("train.global_batch_tokens", train.global_batch_tokens, hint)
 
 
-def _length_faults(config: RunConfig) -> Iterator[Fault]:
-    if config.model.positions == "learned" and config.train.seq_len > config.model.max_seq_len:
-        yield Fault("train.seq_len", config.train.seq_len, f"is more than model.max_seq_len={config.model.max_seq_len}, the rows of the position table")
+def budget_faults(config: RunConfig) -> Iterator[Fault]:
+    """One answer to how long, and of a step at least."""
+    steps, tokens, step_tokens = config.train.steps, config.train.tokens, config.train.global_batch_tokens
+    if steps is not None and tokens is not None:
+        yield Fault("train.steps", steps, f"and train.tokens={tokens} both say how long; give one, the other null")
+    if tokens is not None and tokens < step_tokens:
+        yield Fault("train.tokens", tokens, f"is less than one step: train.global_batch_tokens is {step_tokens:,}")
 
 
-def _data_faults(config: RunConfig) -> Iterator[Fault]:
-    if config.data.path and config.data.mixture:
-        yield Fault("data.path", config.data.path, "and data.mixture both say what to read; give one")
-    if not config.data.entries:
-        yield Fault("data.path", None, "is missing; give the folder of a token dataset (`make data` builds datasets/docs)")
+def data_faults(config: RunConfig) -> Iterator[Fault]:
+    """One answer to what is read. Whether it exists is not asked here: a run may be composed elsewhere."""
+    path, mixture = config.data.path, config.data.mixture
+    if path and mixture:
+        yield Fault("data.path", path, "and data.mixture both say what to read; give one, or data.path=null")
+    if not path and not mixture:
+        hint = "is missing; give the folder of a token dataset (`make data` builds datasets/docs)"
+        yield Fault("data.path", None, hint)
 
 
-def _does_not_divide(name: str, size: int) -> str:
-    divisors = [d for d in range(1, size + 1) if size % d == 0]
-    shown = divisors if len(divisors) <= 8 else [*divisors[:7], "…"]
-    return f"does not divide {name}={size}; {', '.join(map(str, shown))} do"
+RUN_CHECKS = (
+    lambda config: model_faults(config.model),
+    length_faults,
+    tensor_faults,
+    unavailable_faults,
+    stage_faults,
+    microbatch_faults,
+    batch_faults,
+    budget_faults,
+    data_faults,
+)
+
+
+def run_faults(config: RunConfig) -> Iterator[Fault]:
+    """Everything wrong between the fields of `config`."""
+    for check in RUN_CHECKS:
+        yield from check(config)
+
+
+def _does_not_divide(sizes: dict[str, int], degree: int = 0) -> str:
+    """Which of `sizes` are in the way, and what divides them all."""
+    common = gcd(*sizes.values())
+    divisors = [d for d in range(1, common + 1) if common % d == 0]
+    uneven = [f"{name}={size}" for name, size in sizes.items() if not degree or size % degree]
+    named = ", ".join(uneven[:2]) + (f" and {len(uneven) - 2} more" if len(uneven) > 2 else "")
+    would = [*map(str, divisors[:7]), "…"] if len(divisors) > 8 else list(map(str, divisors))
+    return f"does not divide {named}; {', '.join(would)} {'does' if len(divisors) == 1 else 'do'}"

@@ -5,13 +5,20 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
 from isoflop.config.base import Config, did_you_mean
 
 C = TypeVar("C", bound=Config)
 
 
 class Registry(Generic[C]):
-    """Config classes by name, found in `package`: the file `<package>/<name>.py` registers `<name>`."""
+    """Config classes by name, found in `package`: the file `<package>/<name>.py` registers `<name>`.
+
+    As an annotation, `field: Annotated[Base, registry]`, it reads a mapping with a `name` as the class
+    of that name, writes it back in full, and describes all of them in the JSON schema.
+    """
 
     def __init__(self, package: str) -> None:
         self.package = package
@@ -32,10 +39,6 @@ class Registry(Generic[C]):
             importlib.import_module(f"{self.package}.{module.name}")
         return sorted(self._classes)
 
-    def classes(self) -> list[type[C]]:
-        """Every config class registered so far."""
-        return list(self._classes.values())
-
     def find(self, name: str) -> type[C]:
         """The class of `name`; ValueError with a hint where there is none."""
         if name not in self._classes and name.isidentifier():
@@ -53,5 +56,22 @@ class Registry(Generic[C]):
         if isinstance(value, Config):
             return value  # type: ignore[return-value]
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-            raise ValueError("must be a mapping with a `name`")
+            raise ValueError("must be a group of keys with a `name`")
         return self.find(value["name"]).model_validate(value)
+
+    def __get_pydantic_core_schema__(self, source: type[C], handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            self.resolve,
+            core_schema.is_instance_schema(source),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda config, info: config.model_dump(mode=info.mode), info_arg=True
+            ),
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        branches = []
+        for name in self.names():
+            branch = handler(self._classes[name].__pydantic_core_schema__)
+            named = {"properties": {"name": {"const": name}}, "required": ["name"]}
+            branches.append({"allOf": [branch, named]})
+        return {"anyOf": branches}

@@ -81,7 +81,9 @@ def read_manifest(root: Path) -> Manifest:
     path = root / MANIFEST
     if not path.is_file():
         what = "has no manifest.json" if root.is_dir() else "does not exist"
-        raise DatasetError(f"{root}: {what}; build a dataset with `python launch/data.py`, or give another data.path")
+        raise DatasetError(
+            f"{root}: {what}; build one with `python launch/data.py`, or give another data.path"
+        )
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -89,7 +91,8 @@ def read_manifest(root: Path) -> Manifest:
         where = ".".join(map(str, first["loc"])) or "JSON"
         raise DatasetError(f"{path}: {where}: {first['msg']}; build the dataset again") from None
     if manifest.format_version != FORMAT_VERSION:
-        raise DatasetError(f"{path}: format_version {manifest.format_version}; this isoflop reads {FORMAT_VERSION}")
+        found = manifest.format_version
+        raise DatasetError(f"{path}: format_version {found}; this isoflop reads {FORMAT_VERSION}")
     return manifest
 
 

@@ -1,0 +1,56 @@
+"""Save a distributed state, complete or not at all."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+
+from isoflop.checkpoint.marker import (
+    Progress,
+    mark_complete,
+    progress_marker,
+    remove_all_but,
+    step_folder,
+)
+from isoflop.config.base import UserError
+
+
+def save(state: dict[str, Any], progress: Progress, checkpoints: Path, keep: int) -> Path:
+    """Save `state` of all ranks under `checkpoints`; then drop all but the last `keep`. All ranks call it.
+
+    Raises UserError, on every rank, where a rank could not write; what was written is removed.
+    """
+    folder = step_folder(checkpoints, progress.step)
+    first = dist.get_rank() == 0
+    if first:
+        shutil.rmtree(folder, ignore_errors=True)
+    dist.barrier()
+    try:
+        dcp.save(state, checkpoint_id=folder)
+    except CheckpointException as error:
+        if first:
+            shutil.rmtree(folder, ignore_errors=True)
+        rank, cause = next(iter(error.failures.items()))
+        raise UserError(
+            f"{folder}: rank {rank} could not save: {cause[0]}; make room, then run the same command again to resume"
+        ) from None
+    if first:
+        _sync(folder)
+        mark_complete(folder, progress_marker(progress, ranks=dist.get_world_size()))
+        remove_all_but(checkpoints, keep)
+    dist.barrier()
+    return folder
+
+
+def _sync(folder: Path) -> None:
+    """Every file of `folder` on disk, before the marker says so."""
+    for path in [*folder.iterdir(), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

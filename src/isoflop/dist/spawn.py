@@ -1,0 +1,101 @@
+"""Local ranks: start them, watch them, end them together. No torch here."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+GRACE_SECONDS = 5.0  # for the other ranks, once one has failed
+
+RankMain = Callable[..., int]
+"""(rank, n_ranks, *arguments) → exit code. Importable by name: ranks are new processes."""
+
+
+def spawn_ranks(
+    main: RankMain, arguments: tuple[Any, ...], n_ranks: int, logs: Path, threads: int, preload: str
+) -> dict[int, int]:
+    """Run `main` in `n_ranks` processes on this machine → exit code by rank, in the order in which they ended.
+
+    The first rank has this process's terminal, the others write to `logs/rank-<k>.log`. SIGINT and SIGTERM here
+    ask every rank to stop (SIGTERM there), a second SIGINT kills. When a rank fails the others are killed after
+    `GRACE_SECONDS`. `preload` is the module that all ranks share: it is imported once, and they are forked from
+    it. If this process dies, so do they.
+    """
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([preload])
+    logs.mkdir(parents=True, exist_ok=True)
+    ranks: list[BaseProcess] = [
+        context.Process(target=_rank, args=(main, rank, n_ranks, logs, arguments), name=f"rank-{rank}")
+        for rank in range(n_ranks)
+    ]
+    with _forwarding_signals(ranks):
+        for process in ranks:
+            process.start()
+        return _watch(ranks)
+
+
+def _watch(ranks: list[BaseProcess]) -> dict[int, int]:
+    ended: dict[int, int] = {}
+    deadline = float("inf")
+    while len(ended) < len(ranks):
+        wait([process.sentinel for process in ranks if process.is_alive()], timeout=0.5)
+        for rank, process in enumerate(ranks):
+            if rank not in ended and process.exitcode is not None:
+                ended[rank] = process.exitcode
+        failed = any(code not in (0, os.EX_TEMPFAIL) for code in ended.values())
+        if failed and deadline == float("inf"):
+            deadline = time.monotonic() + GRACE_SECONDS
+        if time.monotonic() > deadline:
+            for process in ranks:
+                process.kill()
+    return ended
+
+
+@contextmanager
+def _forwarding_signals(ranks: list[BaseProcess]) -> Iterator[None]:
+    seen: list[int] = []
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        kill = number == signal.SIGINT and signal.SIGINT in seen
+        seen.append(number)
+        for process in ranks:
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _rank(main: RankMain, rank: int, n_ranks: int, logs: Path, arguments: tuple[Any, ...]) -> None:
+    os.setsid()  # Ctrl-C at the terminal reaches the launcher alone, which passes it on
+    threading.Thread(target=_die_with_launcher, daemon=True).start()
+    if rank:
+        log = os.open(logs / f"rank-{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+    code = main(rank, n_ranks, *arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # not through atexit: a collective library must not keep a rank that has said its word
+
+
+def _die_with_launcher() -> None:
+    launcher = multiprocessing.parent_process()
+    assert launcher is not None
+    launcher.join()
+    os._exit(1)

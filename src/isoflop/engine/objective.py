@@ -1,0 +1,47 @@
+"""The loss of a batch, taken microbatch by microbatch."""
+
+from collections import deque
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor.parallel import loss_parallel
+
+from isoflop.model.loss import loss_sums
+
+
+class MeanOverTokens:
+    """Divides by the targets of the whole batch, on all ranks: the mean is over tokens, not over ranks."""
+
+    def __init__(self, z_loss: float, n_microbatches: int, device: torch.device) -> None:
+        self.z_loss, self.device = z_loss, device
+        self.n_targets = 1
+        # Only the last calls count: before its first batch torch's pipelining calls the loss once more, on
+        # uninitialised memory, to learn shapes.
+        self._nlls: deque[Tensor] = deque(maxlen=n_microbatches)
+
+    def begin(self, n_targets: int) -> AbstractContextManager[None]:
+        """Start a batch of `n_targets`; forward and backward stand inside the context that this returns."""
+        self.n_targets = n_targets
+        self._nlls.clear()
+        return loss_parallel()
+
+    @property
+    def nll(self) -> Tensor:
+        """The batch's negative log-likelihood, summed over the targets seen here; zero where there is no head."""
+        parts = [nll.double() for nll in self._nlls] or [torch.zeros((), dtype=torch.float64, device=self.device)]
+        return torch.stack(parts).sum()
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """logits (batch, seq, vocab), split over the vocabulary or whole; targets (batch, seq) → a scalar."""
+        if self.z_loss and isinstance(logits, DTensor):
+            logits = logits.full_tensor()  # torch has no logsumexp over a split dim
+        nll, objective = loss_sums(logits, targets, self.z_loss)
+        self._nlls.append(whole(nll.detach()))
+        return objective / self.n_targets
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A scalar that may be a DTensor, as a plain one."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -1,0 +1,86 @@
+"""One rank of a run, from the frozen config to the summary."""
+
+import time
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
+
+from isoflop.checkpoint.load import latest, load
+from isoflop.checkpoint.marker import Progress, remove_incomplete
+from isoflop.config.schema import RunConfig
+from isoflop.data.loader import Batches, build_batches
+from isoflop.dist.env import Ranks
+from isoflop.dist.mesh import build_mesh, choose_device, process_group
+from isoflop.engine.base import Engine
+from isoflop.engine.native import NativeEngine
+from isoflop.model.flops import flops_per_token, n_params, n_params_non_embed
+from isoflop.monitor.folder import RunFolder, Status
+from isoflop.monitor.sinks import RunIntro, build_sinks
+from isoflop.train.budget import total_steps
+from isoflop.train.loop import train
+from isoflop.train.recorder import Recorder, summarize
+from isoflop.train.signals import stop_request
+
+
+def run(config: RunConfig, run_id: str, folder: RunFolder, ranks: Ranks, store: dist.Store) -> Status:
+    """Train `config` with these ranks, from its last complete checkpoint if there is one."""
+    started = time.time()
+    device = choose_device(config.engine, ranks)
+    with process_group(ranks, device, config.cluster, store), stop_request() as asked:
+        mesh = build_mesh(config.parallel, device)
+        engine = build_engine(config, mesh, device)  # model and optimizer, in their layout
+        batches = open_batches(config, is_first=ranks.rank == 0)  # a pure function of the step
+        progress = restore(engine, folder, ranks)  # step 0 where there is nothing to restore
+        intro = introduce(config, run_id, folder, progress)
+        recorder = build_recorder(config, run_id, folder, ranks, device, progress)
+        recorder.open(intro)
+        recorder.event("resume" if progress.step else "start", progress.step, ranks=ranks.world_size)
+        status, progress = train(engine, batches, progress, recorder, asked, folder.path)
+        recorder.close(status, summarize(status, intro, folder, progress, started), time.time() - started)
+    return status
+
+
+def build_engine(config: RunConfig, mesh: DeviceMesh, device: torch.device) -> Engine:
+    """The engine that `config.engine` names."""
+    return {"native": NativeEngine}[config.engine.name](config, mesh, device)
+
+
+def open_batches(config: RunConfig, is_first: bool) -> Batches:
+    """The batches of the run. The first rank verifies the data as asked, the others only its size."""
+    verify = config.data.verify if is_first else "size"
+    return build_batches(config.data.model_copy(update={"verify": verify}), config.train, config.seed)
+
+
+def restore(engine: Engine, folder: RunFolder, ranks: Ranks) -> Progress:
+    """Fill the engine from the last complete checkpoint, and drop what came after it."""
+    if ranks.rank == 0:
+        remove_incomplete(folder.checkpoints)
+    dist.barrier()
+    checkpoint = latest(folder.checkpoints)
+    return load(engine.state(), checkpoint) if checkpoint else Progress()
+
+
+def introduce(config: RunConfig, run_id: str, folder: RunFolder, progress: Progress) -> RunIntro:
+    """What is known of the run before its first step."""
+    return RunIntro(
+        config=config,
+        run_id=run_id,
+        folder=folder.path,
+        n_params=n_params(config.model),
+        n_params_non_embed=n_params_non_embed(config.model),
+        flops_per_token=flops_per_token(config.model, config.train.seq_len),
+        total_steps=total_steps(config),
+        resumed_step=progress.step,
+    )
+
+
+def build_recorder(
+    config: RunConfig, run_id: str, folder: RunFolder, ranks: Ranks, device: torch.device, progress: Progress
+) -> Recorder:
+    """Sinks on the first rank; on the others none."""
+    first = ranks.rank == 0
+    sinks = build_sinks(config, folder, run_id, progress.step, total_steps(config)) if first else []
+    return Recorder(config, folder, device, sinks, first)
+
+

@@ -1,0 +1,45 @@
+"""A rank's process: how it meets the others, and what it leaves behind when it fails."""
+
+import os
+import traceback
+from pathlib import Path
+
+import torch.distributed as dist
+
+from isoflop.config.base import UserError
+from isoflop.config.load import read_run_config
+from isoflop.config.schema import RunConfig
+from isoflop.dist.env import Ranks
+from isoflop.engine.run import run
+from isoflop.monitor.failures import write_failure
+from isoflop.monitor.folder import RunFolder
+
+EXIT_CODES = {"finished": os.EX_OK, "preempted": os.EX_TEMPFAIL}
+
+
+def spawned_rank(rank: int, n_ranks: int, folder: RunFolder, config: Path, run_id: str, meeting: Path) -> int:
+    """One rank of `n_ranks` on this machine, which meet at the file `meeting`; its exit code."""
+    ranks = Ranks(rank, n_ranks, rank, n_ranks, "spawned")
+    return run_rank(folder, read_run_config(config), run_id, ranks, dist.FileStore(str(meeting), n_ranks))
+
+
+def launched_rank(folder: RunFolder, config: RunConfig, run_id: str, ranks: Ranks) -> int:
+    """One rank that torchrun or Slurm started, which meets the others through the environment."""
+    store, _, _ = next(iter(dist.rendezvous("env://", ranks.rank, ranks.world_size)))
+    return run_rank(folder, config, run_id, ranks, store)
+
+
+def run_rank(folder: RunFolder, config: RunConfig, run_id: str, ranks: Ranks, store: dist.Store) -> int:
+    """Run, and turn how it ended into an exit code; a failure leaves its note in the folder."""
+    try:
+        return EXIT_CODES[run(config, run_id, folder, ranks, store)]
+    except UserError as error:
+        cause, code = str(error), error.exit_code
+    except KeyboardInterrupt:
+        cause, code = "interrupted twice; the last complete checkpoint stands", 130
+    except Exception as error:
+        with folder.log_of_rank(ranks.rank).open("a") as log:
+            traceback.print_exc(file=log)
+        cause, code = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}", 1
+    write_failure(folder, ranks.rank, cause)
+    return code

@@ -1,0 +1,59 @@
+"""How ranks fail: each leaves a note with its cause and the time, so that the first can be told from its echoes."""
+
+import json
+import time
+from pathlib import Path
+from typing import TypedDict
+
+from isoflop.monitor.folder import RunFolder, RunSummary, write_json
+
+
+class Failure(TypedDict):
+    """One rank's end."""
+
+    rank: int
+    time: float  # seconds since the epoch
+    cause: str  # one line
+
+
+def write_failure(folder: RunFolder, rank: int, cause: str) -> None:
+    """Leave the note of `rank`."""
+    folder.logs.mkdir(parents=True, exist_ok=True)
+    write_json(_note(folder.logs, rank), Failure(rank=rank, time=time.time(), cause=cause))
+
+
+def clear_failures(folder: RunFolder) -> None:
+    """Forget the notes of earlier attempts."""
+    for note in folder.logs.glob("rank-*.failure.json"):
+        note.unlink()
+
+
+def first_failure(folder: RunFolder, ended: dict[int, int]) -> Failure:
+    """Which rank failed first, of those that `ended` with an exit code, in the order of their ends.
+
+    A rank that a signal killed has left no note; it is the first where it ended before anyone else.
+    """
+    notes: list[Failure] = [json.loads(note.read_text()) for note in folder.logs.glob("rank-*.failure.json")]
+    first = next(rank for rank, code in ended.items() if code)
+    if ended[first] < 0 and first not in {note["rank"] for note in notes}:
+        hint = "; was there not enough memory?" if ended[first] == -9 else ""
+        return Failure(rank=first, time=time.time(), cause=f"killed by signal {-ended[first]}{hint}")
+    if not notes:
+        return Failure(rank=first, time=time.time(), cause=f"ended with exit code {ended[first]}")
+    return min(notes, key=lambda note: note["time"])
+
+
+def record_failure(folder: RunFolder, failure: Failure) -> None:
+    """Write the end down in events.jsonl and summary.json."""
+    try:
+        summary: RunSummary = json.loads(folder.summary.read_text())
+    except (FileNotFoundError, ValueError):
+        summary = RunSummary()
+    rows = folder.read_metrics()
+    step = int(rows[-1]["step"]) if rows else 0
+    folder.append_event("fail", step, rank=failure["rank"], cause=failure["cause"])
+    folder.write_summary({**summary, "status": "failed", "step": step})
+
+
+def _note(logs: Path, rank: int) -> Path:
+    return logs / f"rank-{rank}.failure.json"

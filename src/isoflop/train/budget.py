@@ -1,0 +1,13 @@
+"""How long a run is."""
+
+from isoflop.config.schema import RunConfig
+from isoflop.model.flops import n_params
+
+
+def total_steps(config: RunConfig) -> int:
+    """Optimizer steps: as given, or as many whole batches as the token budget holds, at least one."""
+    train = config.train
+    if train.steps is not None:
+        return train.steps
+    tokens = train.tokens if train.tokens is not None else round(train.tokens_per_param * n_params(config.model))
+    return max(1, tokens // train.global_batch_tokens)

@@ -1,0 +1,35 @@
+"""Being asked to stop: the handler only sets a flag, and the loop leaves at the next step with a checkpoint."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)  # Ctrl-C, scancel and preemption, Slurm's warning
+
+
+class StopRequest:
+    """Set by the first signal; a second one of Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is signal.SIGINT and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+
+
+@contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """A StopRequest that listens inside the context; the handlers before it come back after."""
+    request = StopRequest()
+    before = {number: signal.signal(number, request.handle) for number in ASKING}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
