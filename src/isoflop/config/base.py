@@ -15,6 +15,7 @@ __all__ = [
     "Fraction",
     "NonNegative",
     "Positive",
+    "Seed",
     "UnitInterval",
     "UserError",
     "Whole",
@@ -43,10 +44,11 @@ def _not_bool(value: Any) -> Any:
 
 
 _Number = BeforeValidator(_not_bool)
-Whole = Annotated[int, _Number, Field(ge=0)]
-Count = Annotated[int, _Number, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0), _Number]
+Count = Annotated[int, Field(ge=1), _Number]
 Degree = Count  # the size of a parallel axis
-Fraction = Annotated[float, _Number, Field(ge=0.0, le=1.0)]
-UnitInterval = Annotated[float, _Number, Field(ge=0.0, lt=1.0)]
-Positive = Annotated[float, _Number, Field(gt=0.0)]
-NonNegative = Annotated[float, _Number, Field(ge=0.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63), _Number]  # what torch's generators take
+Fraction = Annotated[float, Field(ge=0.0, le=1.0), _Number]
+UnitInterval = Annotated[float, Field(ge=0.0, lt=1.0), _Number]
+Positive = Annotated[float, Field(gt=0.0), _Number]
+NonNegative = Annotated[float, Field(ge=0.0), _Number]

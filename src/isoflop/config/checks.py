@@ -1,6 +1,6 @@
 """Rules that span fields of a training run. Each yields faults in the user's words; none raises."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from math import gcd
 
@@ -8,21 +8,35 @@ from isoflop.config.base import Fault
 from isoflop.config.schema import ModelConfig, RunConfig
 
 
-def model_faults(model: ModelConfig) -> Iterator[Fault]:
-    """Shapes that do not fit one another."""
+def head_faults(model: ModelConfig) -> Iterator[Fault]:
+    """Heads that the width cannot be cut into."""
     if model.d_head is None and model.width % model.n_heads:
         hint = f"is not a multiple of model.n_heads={model.n_heads}; or set model.d_head"
         yield Fault("model.width", model.width, hint)
+    elif model.positions == "rope" and model.head_dim % 2:
+        key, given = ("model.width", model.width) if model.d_head is None else ("model.d_head", model.d_head)
+        yield Fault(key, given, f"makes heads of {model.head_dim}; rotary positions need an even number")
+
+
+def group_faults(model: ModelConfig) -> Iterator[Fault]:
+    """Query heads that cannot share the key and value heads evenly."""
     if model.n_heads % model.kv_heads:
         yield Fault("model.n_kv_heads", model.n_kv_heads, _does_not_divide({"model.n_heads": model.n_heads}))
-    if model.positions == "rope" and model.head_dim % 2:
-        key = "model.width" if model.d_head is None else "model.d_head"
-        given = model.width if model.d_head is None else model.d_head
-        yield Fault(key, given, f"makes heads of {model.head_dim}; rotary positions need an even number")
+
+
+def sinusoid_faults(model: ModelConfig) -> Iterator[Fault]:
+    """Sines and cosines come in pairs."""
     if model.positions == "sinusoidal" and model.width % 2:
         yield Fault("model.width", model.width, "is odd; sinusoidal positions need an even one")
+
+
+def kernel_faults(model: ModelConfig) -> Iterator[Fault]:
+    """A kernel that is not installed."""
     if model.attention == "flash" and find_spec("flash_attn") is None:
         yield Fault("model.attention", "flash", "flash-attn is not installed; `pip install flash-attn`, or auto")
+
+
+MODEL_CHECKS = (head_faults, group_faults, sinusoid_faults, kernel_faults)
 
 
 def length_faults(config: RunConfig) -> Iterator[Fault]:
@@ -120,8 +134,12 @@ def data_faults(config: RunConfig) -> Iterator[Fault]:
         yield Fault("data.path", None, hint)
 
 
+def _of_model(check: Callable[[ModelConfig], Iterator[Fault]]) -> Callable[[RunConfig], Iterator[Fault]]:
+    return lambda config: check(config.model)
+
+
 RUN_CHECKS = (
-    lambda config: model_faults(config.model),
+    *map(_of_model, MODEL_CHECKS),
     length_faults,
     tensor_faults,
     unavailable_faults,
@@ -131,12 +149,6 @@ RUN_CHECKS = (
     budget_faults,
     data_faults,
 )
-
-
-def run_faults(config: RunConfig) -> Iterator[Fault]:
-    """Everything wrong between the fields of `config`."""
-    for check in RUN_CHECKS:
-        yield from check(config)
 
 
 def _does_not_divide(sizes: dict[str, int], degree: int = 0) -> str:

@@ -10,8 +10,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from isoflop.config.errors import ConfigError, Fault, UserError
+from isoflop.config.help import program_help
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 SWEEP = {"-m", "--multirun"}
@@ -20,10 +22,13 @@ SWEEP = {"-m", "--multirun"}
 def program(name: str, task: Callable[[dict[str, Any], list[str]], None], configs: Path = CONFIGS) -> None:
     """Run `task(composed, overrides)` as the Hydra program `name`; a user's mistake ends without a traceback.
 
-    `--help`, `--cfg job`, `--info`, `-m` and completion are Hydra's own. Every point of a sweep is
+    `--cfg job`, `--info`, `-m` and completion are Hydra's own. Every point of a sweep is
     validated before the first one runs; one that fails later does not stop the others. Exits 2 on a
     faulty configuration, 1 on any other mistake the user can mend, 130 on Ctrl-C.
     """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(program_help(name, configs))
+        return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # lets faults through, to be worded here
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in SWEEP)  # argparse wants flags first
     composed_once = False
@@ -31,9 +36,9 @@ def program(name: str, task: Callable[[dict[str, Any], list[str]], None], config
 
     def job(config: DictConfig) -> None:
         nonlocal composed_once
-        composed, overrides = plain(config), list(HydraConfig.get().overrides.task)
-        composed_once = True
+        overrides = list(HydraConfig.get().overrides.task)
         try:
+            composed, composed_once = _resolved(name, configs, config), True
             _refuse_lone_sweep(overrides)
             task(composed, overrides)
         except UserError as error:  # kept from Hydra, which would put its own line before ours
@@ -47,12 +52,12 @@ def program(name: str, task: Callable[[dict[str, Any], list[str]], None], config
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # `--help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except Exception as error:  # Hydra raises many kinds, also ValueError and YAML's, while it composes
         if composed_once:
             raise
+        if isinstance(error, BrokenPipeError):  # `--cfg job | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
         failures.append(error if isinstance(error, UserError) else _explained(name, configs, error))
         _say(failures[-1])
     if failures:
@@ -70,6 +75,13 @@ def plain(composed: DictConfig) -> dict[str, Any]:
     tree = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items() if key != "hydra"}
+
+
+def _resolved(name: str, configs: Path, config: DictConfig) -> dict[str, Any]:
+    try:
+        return plain(config)
+    except OmegaConfBaseException as error:
+        raise _explained(name, configs, error) from None
 
 
 def _refuse_lone_sweep(overrides: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Every fault of a command line at once, also where Hydra would stop at the first one."""
 
 import importlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from isoflop.config.base import Config
 from isoflop.config.compose import plain
 from isoflop.config.errors import ConfigError, Fault, Verbatim, did_you_mean
 
@@ -24,6 +25,13 @@ LOADERS = {
     "train": ("isoflop.config.load", "load_run"),
     "data": ("isoflop.config.pipeline", "load_pipeline"),
 }
+
+
+def load(program: str, composed: Mapping[str, Any]) -> Config:
+    """What `program` composed, as its config. Raises ConfigError with every fault."""
+    module, function = LOADERS[program]
+    config: Config = getattr(importlib.import_module(module), function)(composed)
+    return config
 
 
 def composition_error(name: str, configs: Path, argv: Sequence[str], error: Exception) -> ConfigError:
@@ -55,7 +63,7 @@ class _Program:
     def __init__(self, name: str, configs: Path, argv: Sequence[str]) -> None:
         Plugins.instance()
         self.args = get_args_parser().parse_args(list(argv))
-        self.loader, self.name, self.configs = LOADERS[name], self.args.config_name or name, configs
+        self.program, self.name, self.configs = name, self.args.config_name or name, configs
         self.more = [Path(self.args.config_dir).absolute()] if self.args.config_dir else []
         self.options: dict[str, list[str]] = {}
         for root in (*self.more, configs):
@@ -128,9 +136,8 @@ class _Program:
             composed = self.compose(overrides)
         except Exception as error:
             return [_in_hydras_words(error)]
-        module, function = self.loader
         try:
-            getattr(importlib.import_module(module), function)(composed)
+            load(self.program, composed)
         except ConfigError as error:
             return error.as_written(overrides).faults
         return []

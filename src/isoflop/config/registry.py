@@ -69,9 +69,4 @@ class Registry(Generic[C]):
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        branches = []
-        for name in self.names():
-            branch = handler(self._classes[name].__pydantic_core_schema__)
-            named = {"properties": {"name": {"const": name}}, "required": ["name"]}
-            branches.append({"allOf": [branch, named]})
-        return {"anyOf": branches}
+        return {"anyOf": [handler(self._classes[name].__pydantic_core_schema__) for name in self.names()]}

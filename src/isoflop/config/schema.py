@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from isoflop.config.base import Config, Count, Degree, Fraction, NonNegative, Positive, Whole
+from isoflop.config.base import Config, Count, Degree, Fraction, NonNegative, Positive, Seed, Whole
 from isoflop.config.registry import Registry
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class RunConfig(Config):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """First part of the run folder's name: letters, digits, dots, dashes."""
-    seed: Annotated[Whole, Field(lt=2**63)] = 0
+    seed: Seed = 0
     """Of the weights and of the order of the data."""
     runs_dir: str = "runs"
     """Folder of the run folders."""

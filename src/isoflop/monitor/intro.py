@@ -43,7 +43,7 @@ class RunIntro:
             "batch": f"{train.global_batch_tokens:,} tokens = {batch} × "
             f"{train.microbatch_sequences} sequences × {train.seq_len:,}",
             "budget": f"{units.count(tokens)} tokens · {self.total_steps:,} steps · "
-            f"{units.flops(tokens * self.flops_per_token)} FLOPs",
+            f"{units.scientific(tokens * self.flops_per_token)} FLOPs",
         }
         if self.resumed_step:
             facts["resume"] = f"from step {self.resumed_step}" + (

@@ -13,11 +13,20 @@ def count(number: float) -> str:
     return f"{number:,.0f}" if float(number).is_integer() else _short(number)
 
 
-def flops(number: float) -> str:
-    """Total FLOPs in scientific notation, as scaling papers write them: 2.75e18."""
+def rounded(number: float) -> str:
+    """A count to two digits, for names of budgets: 820 k, 1.6 M."""
+    number = float(f"{number:.1e}")
+    for scale, suffix in _SCALES:
+        if number >= scale:
+            return f"{number / scale:.3g} {suffix}"
+    return f"{number:.3g}"
+
+
+def scientific(number: float, digits: int = 2) -> str:
+    """As papers write it: 2.75e18, 1e-5 (with no digits)."""
     if number == 0 or not math.isfinite(number):
         return f"{number:g}"
-    mantissa, exponent = f"{number:.2e}".split("e")
+    mantissa, exponent = f"{number:.{digits}e}".split("e")
     return f"{mantissa}e{int(exponent)}"
 
 
@@ -67,8 +76,3 @@ def percent(fraction: float) -> str:
 def _short(number: float) -> str:
     digits = 2 if abs(number) < 9.995 else 1 if abs(number) < 999.95 else 0
     return f"{number:.{digits}f}"
-
-
-def precise(nats: float) -> str:
-    """A loss, to the digits at which runs differ."""
-    return f"{nats:.4f}"

@@ -4,7 +4,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor
 
 from isoflop.config.schema import ModelConfig
 from isoflop.model.decoder import Decoder
@@ -40,7 +40,7 @@ class Gradients:
         copies = self.world_size // self.stages
         if isinstance(parameter, DTensor):
             for axis, placement in enumerate(parameter.placements):
-                if isinstance(placement, Shard):
+                if not placement.is_replicate():
                     copies //= parameter.device_mesh.size(axis)
         if parameter is self.tied:
             copies *= 2  # the first stage and the last

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from isoflop.config.identity import DATA_NOT_SCIENCE, NOT_SCIENCE
+from isoflop.monitor import units
 from isoflop.report.gather import Run
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
@@ -41,7 +42,7 @@ class Agreement:
 
     @property
     def first_apart(self) -> int | None:
-        """The first step at which the runs differ by more than the tolerance, or at which one is not a number."""
+        """The first step at which they differ by more than the tolerance, or one is not a number."""
         apart = self.steps[~(self.worst <= (self.tolerance or np.inf))]
         return int(apart[0]) if apart.size else None
 
@@ -56,7 +57,11 @@ class Agreement:
     def verdict(self) -> str:
         """In words."""
         steps = f"{len(self.steps)} step" + "s" * (len(self.steps) != 1)
-        within = f"{self.tolerance:g}, the tolerance for {self.precision}" if self.tolerance else ""
+        within = (
+            f"{units.scientific(self.tolerance, 0)}, the tolerance for {self.precision}"
+            if self.tolerance
+            else ""
+        )
         if self.first_apart is not None:
             before = int((self.steps < self.first_apart).sum())
             same = f"They are the same run for {before} steps, then part: at" if before else "At"

@@ -1,4 +1,4 @@
-"""The report's charts, as plotly figures (plain mappings: data, layout). Text and rules get their colours in CSS."""
+"""The report's charts, as plotly figures in plain mappings. CSS gives text and rules their colours."""
 
 import colorsys
 from collections.abc import Sequence
@@ -14,12 +14,14 @@ from isoflop.report.series import SMOOTHED_FROM, smoothed, thinned
 
 Figure = dict[str, Any]
 DASHES = ("solid", "dash", "dot", "dashdot")
+COUNTED = ("tokens", "parameters")  # axes of counts; other logarithmic ones are scientific
+SANS = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"  # the page's
 QUIET = "#8a8f98"  # reference lines; readable on white and on black
 HUES = (212, 25, 150, 350, 265, 180, 45, 310)  # degrees, apart also for most colour-blind readers
 
 
 def colours(runs: Sequence[Run]) -> list[str]:
-    """A colour for each run: one hue a model size in a ladder, lighter for smaller budgets; else one a run."""
+    """One hue a model size in a ladder, lighter for smaller budgets; with fewer sizes, one a run."""
     sizes = sorted({run.n_params or 0 for run in runs})
     if len(sizes) < 3:
         return [_hex(HUES[i % len(HUES)], 0.52, 0.5) for i in range(len(runs))]
@@ -58,7 +60,7 @@ def loss_curves(
         raw = _line(i, along[kept], loss[kept], {**style, "width": 1 if many else 2}, hover)
         if many:
             raw |= {"opacity": 0.3, "hoverinfo": "skip", "hovertemplate": None}
-            traces.append(_line(i, along[kept], smoothed(loss)[kept], {**style, "width": 2}, hover))
+            traces.append(_line(i, along[kept], smoothed(loss, along)[kept], {**style, "width": 2}, hover))
         traces.insert(0, raw)  # below every smoothed curve
     spans = [run.columns[x] for run in runs if run.columns.get(x, np.array([])).size]
     if spans:
@@ -69,14 +71,20 @@ def loss_curves(
 
 
 def metric_over_steps(
-    runs: Sequence[Run], metric: str, y: str, palette: list[str], dash: list[str], y_log: bool = False
+    runs: Sequence[Run],
+    metric: str,
+    y: str,
+    palette: list[str],
+    dash: list[str],
+    y_log: bool = False,
+    unit: float = 1.0,
 ) -> Figure:
-    """One measured number over steps, a line a run."""
+    """One metric over steps, divided by `unit`; a line a run."""
     traces = []
     for i, run in enumerate(runs):
         if metric not in run.columns:
             continue
-        values = run.columns[metric]
+        values = run.columns[metric] / unit
         kept = thinned(values)
         style = {"color": palette[i], "dash": dash[i], "width": 1.5}
         form = "%{y:.1%}" if metric == "mfu" else "%{y:.4s}"
@@ -98,13 +106,13 @@ def differences(pair: Agreement) -> Figure:
         hover = f"{name}<br>|Δ| %{{y:.2e}} · step %{{x:,}}"
         style = {"color": _hex(hue, 0.52, 0.5), "width": 1.5}
         trace = _line(None, pair.steps[kept], shown[kept], style, hover)
-        traces.append({**trace, "name": name, "showlegend": True, "mode": "lines+markers", "marker": {"size": 4}})
+        traces.append(
+            {**trace, "name": name, "showlegend": True, "mode": "lines+markers", "marker": {"size": 4}}
+        )
     if pair.tolerance and pair.steps.size:
         ends = (float(pair.steps[0]), float(pair.steps[-1]))
-        traces.append(_across(f"tolerance {pair.tolerance:g}", pair.tolerance, ends))
-    figure = _figure(traces, x="step", y="relative difference", y_log=True)
-    figure["layout"]["yaxis"] |= {"tickformat": ".0e", "exponentformat": "power"}
-    return figure
+        traces.append(_across(f"tolerance {units.scientific(pair.tolerance, 0)}", pair.tolerance, ends))
+    return _figure(traces, x="step", y="relative difference", y_log=True)
 
 
 def ladder_chart(ladder: Ladder, x: str) -> Figure:
@@ -167,26 +175,44 @@ def _across(label: str, y: float, ends: tuple[float, float], above: int = 0) -> 
 
 
 def _figure(traces: list[dict[str, Any]], x: str, y: str, x_log: bool = False, y_log: bool = False) -> Figure:
-    def axis(title: str, log: bool) -> dict[str, Any]:
-        values = [v for t in traces for v in t["x" if title == x else "y"] if v is not None and (v > 0 or not log)]
-        decades = np.log10(max(values) / min(values)) if log and values else 0.0
-        dtick = {"dtick": "D1" if decades < 0.8 else "D2" if decades < 1.7 else 1} if log else {}
-        return {"title": {"text": title, "standoff": 8}, "type": "log" if log else "linear", "zeroline": False,
-                "automargin": True, "exponentformat": "SI", **dtick}  # fmt: skip
-
     return {
         "data": traces,
         "layout": {
-            "xaxis": axis(x, x_log),
-            "yaxis": axis(y, y_log),
+            "xaxis": _axis(x, x_log, [value for trace in traces for value in trace["x"]]),
+            "yaxis": _axis(y, y_log, [value for trace in traces for value in trace["y"]]),
             "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
             "hovermode": "closest",
-            "font": {"family": "inherit", "size": 12},
+            "font": {"family": SANS, "size": 12},
             "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         },
     }
+
+
+def _axis(title: str, log: bool, values: list[float | None]) -> dict[str, Any]:
+    """An axis; a logarithmic one over more than half a decade gets ticks that say their whole value."""
+    axis: dict[str, Any] = {"title": {"text": title, "standoff": 8}, "type": "log" if log else "linear"}
+    axis |= {"zeroline": False, "automargin": True, "exponentformat": "SI"}
+    positive = [value for value in values if value is not None and value > 0]
+    if log and positive and max(positive) > 4 * min(positive):
+        ticks = log_ticks(min(positive), max(positive))
+        name = units.rounded if title in COUNTED else _scientific_tick
+        axis |= {"tickvals": ticks, "ticktext": [name(tick) for tick in ticks]}
+    return axis
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten around low…high, with their doubles and halves where those are few."""
+    decades = np.log10(high / low)
+    digits = (1, 2, 5) if decades < 2.5 else (1,)
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    powers = powers[:: max(1, round(decades / 6))]
+    return [float(f"{digit}e{power}") for power in powers for digit in digits]
+
+
+def _scientific_tick(value: float) -> str:
+    return f"{value:g}" if 1e-3 <= value < 1e4 else units.scientific(value, 0)
 
 
 def numbers(values: np.ndarray) -> list[float | int | None]:
@@ -206,5 +232,5 @@ def entropy_lines(runs: Sequence[Run]) -> list[tuple[str, float]]:
         for entry in run.datasets:
             nats = (entry.get("manifest") or {}).get("unigram_entropy_nats")
             if isinstance(nats, int | float):
-                lines[round(nats, 6)] = f"unigram entropy {units.precise(nats)}"
+                lines[round(nats, 6)] = f"unigram entropy {nats:.3f}"
     return [(label, nats) for nats, label in sorted(lines.items())]

@@ -133,7 +133,7 @@ def run_folders(path: Path) -> list[Path]:
 
 
 def read_run(folder: RunFolder, warn: Warn) -> Run:
-    """One run. Raises UserError where `metrics.jsonl` is broken; anything else that is missing is a warning."""
+    """One run. Raises UserError where `metrics.jsonl` is broken; all else that is missing is a warning."""
     rows = folder.read_metrics()
     summary = _mapping(folder.summary, json.loads, warn)
     if not rows:
@@ -156,7 +156,7 @@ def labelled(runs: Sequence[Run]) -> list[Run]:
     """Each run with the shortest label that tells it from the others: its name, then what differs."""
     labels = [run.name for run in runs]
     for tell in (
-        lambda run: units.count(run.n_params) if run.n_params else "",
+        lambda run: f"{units.count(run.n_params)} params" if run.n_params else "",
         lambda run: f"{units.count(run.tokens)} tokens",
         lambda run: run.layout,
         lambda run: run.run_id,

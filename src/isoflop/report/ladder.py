@@ -21,16 +21,18 @@ class Ladder:
 def find_ladder(runs: Sequence[Run]) -> Ladder | None:
     """The ladder among finished runs; None where there are fewer than three sizes.
 
-    Its budget is the quantity that groups the runs best: tokens, FLOPs (isoFLOP) or tokens per parameter, each
-    to two digits, since a budget is rounded to whole steps.
+    Its budget is the quantity that groups the runs best: tokens, FLOPs (isoFLOP) or tokens per parameter,
+    each to two digits, since a budget is rounded to whole steps.
     """
     done = [run for run in runs if run.status == "finished" and run.n_params and run.final_loss is not None]
     if len({run.n_params for run in done}) < ENOUGH_SIZES:
         return None
     kinds: dict[str, Callable[[Run], str]] = {
-        "tokens": lambda run: f"{units.count(_two_digits(run.tokens))} tokens",
-        "FLOPs": lambda run: f"{_two_digits(run.flops):.1e} FLOPs",
-        "tokens per parameter": lambda run: f"{_two_digits(run.tokens / (run.n_params or 1)):g} tokens/parameter",
+        "tokens": lambda run: f"{units.rounded(run.tokens)} tokens",
+        "FLOPs": lambda run: f"{units.scientific(run.flops, 1)} FLOPs",
+        "tokens per parameter": lambda run: (
+            f"{units.rounded(run.tokens / (run.n_params or 1))} tokens/parameter"
+        ),
     }
     best = min(kinds, key=lambda kind: len({kinds[kind](run) for run in done}))
     groups: dict[str, list[Run]] = defaultdict(list)
@@ -38,7 +40,3 @@ def find_ladder(runs: Sequence[Run]) -> Ladder | None:
         groups[kinds[best](run)].append(run)
     ordered = {label: sorted(group, key=lambda run: run.n_params or 0) for label, group in groups.items()}
     return Ladder(best, list(ordered.items()))
-
-
-def _two_digits(number: float) -> float:
-    return float(f"{number:.1e}")

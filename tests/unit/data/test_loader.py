@@ -68,7 +68,7 @@ def test_targets_are_the_next_tokens_and_are_counted(tmp_path: Path, n_tokens: i
 
 
 def test_documents_count_inside_each_sequence_and_hold_their_own_end(tmp_path: Path) -> None:
-    """Against a walk over the tokens: a number grows just after an end of document (token 0), not in filling."""
+    """Against a walk over the tokens: a number grows just after an end of document (0), not in filling."""
     documents, filling = random_documents(61, vocab_size=100, longest=20), 200
     n_samples = -(-sum(map(len, documents)) // SEQ_LEN)
     root = write_dataset(tmp_path, documents, (10, 1, 50), eos_id=filling)
@@ -154,6 +154,19 @@ def test_mixture_sees_each_dataset_once_per_its_own_epoch(tmp_path: Path) -> Non
             assert sorted(epoch.tolist()) == list(range(first, first + size))
     assert batches.n_tokens_per_epoch == sum(sizes.values())
     assert [manifest.total_tokens for manifest in batches.manifests] == list(sizes.values())
+
+
+def test_datasets_of_one_size_are_walked_in_different_orders(tmp_path: Path) -> None:
+    n_tokens = 16 * 40
+    data = {
+        "mixture": [
+            {"path": str(numbered(tmp_path / "a", n_tokens)), "weight": 1},
+            {"path": str(numbered(tmp_path / "b", n_tokens, first=n_tokens)), "weight": 1},
+        ]
+    }
+    firsts = batches_of(data, sequences=60).step(0).tokens[:, 0]
+    a, b = firsts[firsts < n_tokens][:20], firsts[firsts >= n_tokens][:20]
+    assert not torch.equal(a, b - n_tokens)
 
 
 def test_limit_keeps_the_first_samples_only(tmp_path: Path) -> None:

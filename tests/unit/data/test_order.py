@@ -66,6 +66,17 @@ def test_each_place_gets_every_value_about_equally_often() -> None:
     assert abs(chi_square / (n - 1) ** 2 - 1) < 0.1  # 66² degrees of freedom: ±0.02 is usual
 
 
+def test_two_places_get_every_pair_about_equally_often() -> None:
+    """Where no value is sent twice (n = 64), pairs would show too few rounds. 64 · 63 cells, 2 % is usual."""
+    n, keys = 64, 40_000
+    counts = np.zeros((n, n))
+    for first, second in _orders(n, keys)[:, :2]:
+        counts[first, second] += 1
+    expected = keys / (n * (n - 1))
+    pairs = counts[~np.eye(n, dtype=bool)]
+    assert abs(((pairs - expected) ** 2 / expected).mean() - 1) < 0.1
+
+
 def test_neighbours_are_not_kept_together() -> None:
     n = 10_000
     order = permute(np.arange(n), n, order_key("test", 3))

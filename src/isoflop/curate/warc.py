@@ -1,0 +1,69 @@
+"""WARC pages, in and out, by fastwarc.
+
+datatrove's own reader needs the system library libmagic, which a bare machine lacks; this one needs none.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fastwarc.stream_io import GzipWriter
+from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
+from resiliparse.parse.encoding import bytes_to_str, detect_encoding
+
+HTML = ("text/html", "application/xhtml+xml")
+EPOCH = "2000-01-01T00:00:00Z"  # of every page we write: the same pages are the same file
+
+
+def read_pages(path: Path) -> Iterator[tuple[str, str, str | None]]:
+    """(address, kind, text) of each response and conversion record; text is None where it is not HTML or text.
+
+    `kind` is "html" or "text". Raises OSError where the file is not WARC or is cut short.
+    """
+    wanted = WarcRecordType.response | WarcRecordType.conversion
+    for record in ArchiveIterator(str(path), record_types=wanted, fsspec_args=False, auto_decode="all"):
+        address = record.headers.get("WARC-Target-URI") or record.record_id or ""
+        plain = record.record_type == WarcRecordType.conversion
+        kind = "text" if plain else "html"
+        declared = record.headers.get("WARC-Identified-Payload-Type") or record.http_content_type
+        body = record.reader.read()
+        if not plain and not _is_html(declared, body):
+            yield address, kind, None
+            continue
+        yield address, kind, _decode(body, record.http_charset)
+
+
+def _is_html(declared: str | None, body: bytes) -> bool:
+    if declared:
+        return declared.partition(";")[0].strip().lower() in HTML
+    return b"<html" in body[:1024].lower() or b"<!doctype html" in body[:1024].lower()
+
+
+def _decode(body: bytes, charset: str | None) -> str:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        return bytes_to_str(body, charset or detect_encoding(body), errors="replace")
+
+
+def write_pages(path: Path, pages: Iterable[tuple[str, str]]) -> int:
+    """Write (address, HTML) as response records of a gzipped WARC file; the number of pages. Same in, same bytes out."""
+    count = 0
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file, GzipWriter(file, compression_level=6) as stream:
+        for address, html in pages:
+            body = html.encode()
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
+            record = WarcRecord()
+            name = uuid.UUID(bytes=hashlib.sha256(address.encode()).digest()[:16])
+            record.init_headers(WarcRecordType.response, f"uuid:{name}".encode())
+            record.headers["WARC-Date"] = EPOCH
+            record.headers["WARC-Target-URI"] = address
+            record.headers["Content-Type"] = "application/http; msgtype=response"
+            record.set_bytes_content(head.encode() + body)
+            record.write(stream)
+            stream.finish()  # a gzip member for each record, so that one can be sought
+            count += 1
+    partial.replace(path)
+    return count
