@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 Folders = Annotated[
-    list[Path], typer.Argument(metavar="FOLDER...", help="Run folders, or folders of run folders.")
+    list[Path], typer.Argument(metavar="FOLDER", help="Run folders, or folders of run folders.")
 ]
 
 

@@ -1,109 +1,123 @@
 """Every field of the configuration is read by the code that it configures: a knob that does nothing is a defect.
 
-The type checker is asked, for every `x.field` in src/, what `x` is. A read inside a property of a
-config class (`ranks`, `entries`) counts as a read of the field where the property itself is read.
-Validation, in isoflop.config, does not count: a field that is only checked does nothing.
+The type checker tells, of every `x.field` in src/ and data_pipelines/, what `x` is. A read inside a
+property of a config class (`ranks`, `entries`) counts as a read of the field where the property itself
+is read. A recipe that spreads a filter's fields into datatrove's arguments (`**rules.model_dump()`)
+reads them all. Validation, in isoflop.config, does not count: a field that is only checked does nothing.
 
 What this cannot see: a read through an untyped receiver or `getattr` (which then looks dead, not alive),
 and a read whose value is thrown away (which looks alive).
 """
 
-from collections.abc import Iterator
-from functools import cache
+import ast
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from mypy import build
 from mypy.modulefinder import BuildSource
-from mypy.nodes import ClassDef, Decorator, MemberExpr
 from mypy.options import Options
-from mypy.traverser import TraverserVisitor
-from mypy.types import Instance, ProperType, get_proper_type
+from mypy.plugin import AttributeContext, Plugin
+from mypy.types import Instance, Type
 
 import isoflop
-from isoflop.config.base import Config
+from isoflop.config.base import Config, ConfigError
 from isoflop.config.compose import compose
 from isoflop.config.load import load_run
-from isoflop.config.schema import RunConfig, optimizers
-from isoflop.config.validate import ConfigError
+from isoflop.config.pipeline import load_pipeline
+from isoflop.config.schema import OptimizerConfig, RunConfig, optimizers
 from tests.config.program import program_names
 
 SRC = Path(isoflop.__file__).parents[1]
+RECIPES = SRC.parent / "data_pipelines"
 
-# Fields that validation holds at one value until their axis is built; the test below holds it to that.
+# Fields that validation holds at one value until their axis is built; a test below holds it to that.
 REFUSED = {("ParallelConfig", "context"), ("ParallelConfig", "expert")}
+# Labels, which do nothing but stand in a record; a test below looks for it there.
+LABELS = {("PipelineConfig", "name")}
 
 
-class _Reads(TraverserVisitor):
-    """The (class, field) of every attribute that is read in a file, and the property it is read in."""
+class _Reads(Plugin):
+    """Hears of every attribute that the checker types: the receiver's class, the field, the file and the line."""
 
-    def __init__(self, types: dict[Any, Any]) -> None:
-        self.types = types
-        self.reads: set[tuple[str, str, tuple[str, str] | None]] = set()
-        self.classes: list[str] = []
-        self.property: tuple[str, str] | None = None
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.heard: set[tuple[str, str, Path, int]] = set()
 
-    def visit_class_def(self, node: ClassDef) -> None:
-        self.classes.append(node.name)
-        super().visit_class_def(node)
-        self.classes.pop()
+    def get_attribute_hook(self, fullname: str) -> Callable[[AttributeContext], Type] | None:
+        return partial(self._hear, fullname.rpartition(".")[2]) if fullname.startswith(("isoflop.", "pydantic.main.")) else None
 
-    def visit_decorator(self, node: Decorator) -> None:
-        if self.classes and node.var.is_property:
-            self.property = (self.classes[-1], node.name)
-        super().visit_decorator(node)
-        self.property = None
-
-    def visit_member_expr(self, node: MemberExpr) -> None:
-        super().visit_member_expr(node)
-        for name in _class_names(self.types.get(node.expr)):
-            self.reads.add((name, node.name, self.property))
-
-
-def _class_names(found: Any) -> Iterator[str]:
-    """The class that a type is an instance of, its bases too: a subclass reads what it inherits."""
-    if found is None:
-        return
-    kind: ProperType = get_proper_type(found)
-    for item in getattr(kind, "items", [kind]):  # a union
-        item = get_proper_type(item)
-        if isinstance(item, Instance):
-            yield from (base.name for base in item.type.mro)
+    def _hear(self, field: str, context: AttributeContext) -> Type:
+        if isinstance(context.type, Instance) and not context.is_lvalue:
+            where = Path(context.api.path)  # type: ignore[attr-defined]
+            self.heard.add((context.type.type.name, field, where, context.context.line))
+        return context.default_attr_type
 
 
 @cache
 def reads() -> frozenset[tuple[str, str]]:
     """Every (class, field or property) that code outside isoflop.config reads, directly or by a property."""
     options = Options()
-    options.export_types = options.preserve_asts = True
     options.incremental = False
     options.follow_imports = "skip"  # other packages are Any: their insides are not asked for
     options.ignore_missing_imports = True
-    options.python_version = (3, 11)
-    options.cache_dir = "/dev/null"
-    files = sorted(SRC.glob("isoflop/**/*.py"))
-    sources = [BuildSource(str(path), _module_name(path), None) for path in files]
-    result = build.build(sources, options)
+    options.check_untyped_defs = True
+    options.cache_dir = os.devnull
+    options.per_module_options = {"pydantic.*": {"follow_imports": "silent"}}  # for `model_dump`
+    heard = _Reads(options)
+    files = [*sorted(SRC.glob("isoflop/**/*.py")), *sorted(RECIPES.glob("*.py"))]
+    build.build([BuildSource(str(file), _module_name(file), None) for file in files], options, extra_plugins=[heard])
+    properties = {file: _properties(file) for file in {where for *_, where, _ in heard.heard}}
     direct: set[tuple[str, str]] = set()
     inside: set[tuple[tuple[str, str], tuple[str, str]]] = set()
-    for name, state in result.graph.items():
-        if not name.startswith("isoflop") or state.tree is None:
-            continue
-        visitor = _Reads(result.types)
-        state.tree.accept(visitor)
-        for owner, field, prop in visitor.reads:
-            if prop is not None:
-                inside.add((prop, (owner, field)))
-            elif not name.startswith("isoflop.config"):
-                direct.add((owner, field))
-    while more := {read for prop, read in inside if prop in direct} - direct:
+    for owner, field, file, line in heard.heard:
+        holder = next((name for name, lines in properties[file].items() if line in lines), None)
+        if holder is not None:
+            inside.add((holder, (owner, field)))
+        elif field == "model_dump" and file.parent == RECIPES:
+            direct |= {(owner, name) for name in _fields(owner) - _excluded(file, line)}
+        elif not file.is_relative_to(SRC / "isoflop" / "config"):
+            direct.add((owner, field))
+    while more := {read for holder, read in inside if holder in direct} - direct:
         direct |= more
     return frozenset(direct)
 
 
+def _properties(file: Path) -> dict[tuple[str, str], range]:
+    """The (class, property) of each property in a file, and the lines of its body."""
+    return {
+        (cls.name, node.name): range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        for cls in ast.walk(ast.parse(file.read_text()))
+        if isinstance(cls, ast.ClassDef)
+        for node in cls.body
+        if isinstance(node, ast.FunctionDef)
+        and any(isinstance(mark, ast.Name) and mark.id == "property" for mark in node.decorator_list)
+    }
+
+
+def _fields(owner: str) -> set[str]:
+    return {field for cls in config_classes() if cls.__name__ == owner for field in cls.model_fields}
+
+
+def _excluded(file: Path, line: int) -> set[str]:
+    """What the `model_dump(exclude={…})` of a line leaves out."""
+    return {
+        element.value
+        for call in ast.walk(ast.parse(file.read_text()))
+        if isinstance(call, ast.Call) and call.lineno <= line <= (call.end_lineno or line)
+        for keyword in call.keywords
+        if keyword.arg == "exclude" and isinstance(keyword.value, ast.Set)
+        for element in keyword.value.elts
+        if isinstance(element, ast.Constant)
+    }
+
+
 def _module_name(path: Path) -> str:
-    parts = path.relative_to(SRC).with_suffix("").parts
+    parts = path.relative_to(SRC if path.is_relative_to(SRC) else RECIPES.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
@@ -129,13 +143,26 @@ def _held(annotation: Any) -> Iterator[type[Config]]:
         yield from _held(part)
 
 
-KNOBS = [(cls.__name__, field) for cls in config_classes() for field in cls.model_fields]
+KNOBS = [(cls, field) for cls in config_classes() for field in cls.model_fields]
 
 
-@pytest.mark.parametrize(("owner", "field"), KNOBS, ids=[".".join(knob) for knob in KNOBS])
-def test_a_field_is_read(owner: str, field: str) -> None:
-    if (owner, field) not in REFUSED:
-        assert (owner, field) in reads(), f"nothing outside isoflop.config reads {owner}.{field}"
+def is_read(cls: type[Config], field: str) -> bool:
+    """Through a receiver of `cls`, or of a base that declares the field."""
+    owners = {base.__name__ for base in cls.__mro__ if field in getattr(base, "model_fields", {})}
+    return any((owner, field) in reads() for owner in owners)
+
+
+@pytest.mark.parametrize(("cls", "field"), KNOBS, ids=[f"{cls.__name__}.{field}" for cls, field in KNOBS])
+def test_a_field_is_read(cls: type[Config], field: str) -> None:
+    if (cls.__name__, field) in REFUSED | LABELS or inspect.isabstract(cls) or _has_one_value(cls, field):
+        return
+    assert is_read(cls, field), f"nothing outside isoflop.config reads {cls.__name__}.{field}"
+
+
+def _has_one_value(cls: type[Config], field: str) -> bool:
+    """A name with one option (`cluster.name: local`) is no knob yet; the second option must be read."""
+    annotation = cls.model_fields[field].annotation
+    return get_origin(annotation) is Literal and len(get_args(annotation)) == 1
 
 
 @pytest.mark.parametrize(("owner", "field"), sorted(REFUSED))
@@ -143,6 +170,11 @@ def test_a_field_that_nothing_reads_yet_can_have_one_value(owner: str, field: st
     group = next(name for name, part in RunConfig.model_fields.items() if part.annotation.__name__ == owner)  # type: ignore[union-attr]
     with pytest.raises(ConfigError, match="is not available in this version"):
         load_run(compose("train", [f"{group}.{field}=2"]))
+
+
+def test_a_label_stands_in_its_record() -> None:
+    config = load_pipeline(compose("data"))
+    assert config.science()["pipeline"]["name"] == config.pipeline.name
 
 
 def test_the_search_sees_a_dead_field() -> None:

@@ -28,5 +28,6 @@ def load(state: dict[str, Any], folder: Path) -> Progress:
         cause = next(iter(error.failures.values()))[0] if isinstance(error, CheckpointException) else error
         reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
         raise UserError(
-            f"{folder}: cannot be loaded: {reason}; remove this folder to resume from the checkpoint before it"
+            f"{folder}: cannot be loaded: {reason}; "
+            "remove this folder to resume from the checkpoint before it"
         ) from error

@@ -36,7 +36,8 @@ def save(state: dict[str, Any], progress: Progress, checkpoints: Path, keep: int
             shutil.rmtree(folder, ignore_errors=True)
         rank, cause = next(iter(error.failures.items()))
         raise UserError(
-            f"{folder}: rank {rank} could not save: {cause[0]}; make room, then run the same command again to resume"
+            f"{folder}: rank {rank} could not save: {cause[0]}; "
+            "make room, then run the same command again to resume"
         ) from None
     if first:
         _sync(folder)

@@ -1,8 +1,8 @@
 """Who am I: the ranks that a launcher (torchrun, Slurm, our own spawning) has started."""
 
 import os
-import subprocess
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 from isoflop.config.base import UserError
@@ -19,33 +19,58 @@ class Ranks:
     launcher: str = "alone"
 
 
-def launched_ranks(env: Mapping[str, str] = os.environ) -> Ranks | None:
-    """The ranks that torchrun or srun started, None where nobody did. Sets what torch's rendezvous reads.
+def launched_ranks(env: MutableMapping[str, str] = os.environ) -> Ranks | None:
+    """The ranks that torchrun or srun started, None where nobody did: a lone task has no peers to meet.
 
-    Under Slurm the address is the first node's and the port comes from the job id, so that two
-    jobs on one node do not meet. Raises UserError where a variable is there but makes no sense.
+    Under Slurm, puts the address and the port that torch's rendezvous reads into `env`, unless they are
+    there. Raises UserError where a variable is missing or makes no sense.
     """
-    try:
-        if "RANK" in env and "WORLD_SIZE" in env:
-            rank, size = int(env["RANK"]), int(env["WORLD_SIZE"])
-            local_rank, local_size = int(env.get("LOCAL_RANK", rank)), int(env.get("LOCAL_WORLD_SIZE", size))
-            return Ranks(rank, size, local_rank, local_size, "torchrun")
-        if "SLURM_PROCID" in env and "SLURM_STEP_ID" in env and int(env["SLURM_STEP_NUM_TASKS"]) > 1:
-            return _slurm_ranks(env)
-    except (KeyError, ValueError) as error:
-        raise UserError(f"ranks: the launcher's environment makes no sense: {error!r}") from None
-    return None
+    if "RANK" in env and "WORLD_SIZE" in env:
+        ranks = _torchrun_ranks(env)
+    elif "SLURM_PROCID" in env and "SLURM_STEP_ID" in env and _number(env, "SLURM_STEP_NUM_TASKS", 1) > 1:
+        ranks = _slurm_ranks(env)
+    else:  # also an sbatch script's own shell, which has SLURM_PROCID=0 but is no step
+        return None
+    if not (0 <= ranks.rank < ranks.world_size and 0 <= ranks.local_rank < ranks.local_world_size):
+        local = f"{ranks.local_rank} of {ranks.local_world_size} on this node"
+        raise UserError(f"ranks: {ranks.launcher} says rank {ranks.rank} of {ranks.world_size}, {local}")
+    return ranks
 
 
-def _slurm_ranks(env: Mapping[str, str]) -> Ranks:
-    os.environ.setdefault("MASTER_ADDR", _first_host(env["SLURM_STEP_NODELIST"]))
-    os.environ.setdefault("MASTER_PORT", str(15_000 + int(env["SLURM_JOB_ID"]) % 40_000))
-    size, nodes = int(env["SLURM_STEP_NUM_TASKS"]), int(env.get("SLURM_STEP_NUM_NODES", 1))
-    return Ranks(int(env["SLURM_PROCID"]), size, int(env["SLURM_LOCALID"]), -(-size // nodes), "slurm")
+def _torchrun_ranks(env: Mapping[str, str]) -> Ranks:
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if name not in env:
+            raise UserError(f"ranks: RANK is set and {name} is not; start with torchrun, or unset RANK")
+    rank, size = _number(env, "RANK"), _number(env, "WORLD_SIZE")
+    return Ranks(
+        rank, size, _number(env, "LOCAL_RANK", rank), _number(env, "LOCAL_WORLD_SIZE", size), "torchrun"
+    )
+
+
+def _slurm_ranks(env: MutableMapping[str, str]) -> Ranks:
+    if "SLURM_STEP_NODELIST" not in env:
+        raise UserError("ranks: SLURM_STEP_NODELIST is not set; start with srun")
+    env.setdefault("MASTER_ADDR", _first_host(env["SLURM_STEP_NODELIST"]))
+    # Two steps on one node must not meet. Below 32,768, where Linux begins to give ports to anyone.
+    port = 15_000 + (97 * _number(env, "SLURM_JOB_ID") + _number(env, "SLURM_STEP_ID")) % 17_000
+    env.setdefault("MASTER_PORT", str(port))
+    size, nodes = _number(env, "SLURM_STEP_NUM_TASKS"), max(1, _number(env, "SLURM_STEP_NUM_NODES", 1))
+    return Ranks(
+        _number(env, "SLURM_PROCID"), size, _number(env, "SLURM_LOCALID"), -(-size // nodes), "slurm"
+    )
 
 
 def _first_host(nodes: str) -> str:
-    if "[" not in nodes:
-        return nodes.split(",")[0]
-    listed = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
-    return listed.stdout.split()[0]
+    """The first of a Slurm host list: `gpu[07-09],login` → `gpu07`. Not by scontrol, which containers lack."""
+    return re.sub(r"\[([^],-]*)[^]]*]", r"\1", nodes).split(",")[0]
+
+
+def _number(env: Mapping[str, str], name: str, default: int | None = None) -> int:
+    if name not in env and default is not None:
+        return default
+    try:
+        return int(env[name])
+    except KeyError:
+        raise UserError(f"ranks: {name} is not set, though other variables of its launcher are") from None
+    except ValueError:
+        raise UserError(f"ranks: {name}={env[name]!r} is not a whole number") from None

@@ -23,7 +23,9 @@ def choose_device(engine: EngineConfig, ranks: Ranks) -> torch.device:
 
 
 @contextmanager
-def process_group(ranks: Ranks, device: torch.device, cluster: ClusterConfig, store: dist.Store) -> Iterator[None]:
+def process_group(
+    ranks: Ranks, device: torch.device, cluster: ClusterConfig, store: dist.Store
+) -> Iterator[None]:
     """The world of `ranks`, over NCCL on GPUs and gloo on CPUs; closed at the end."""
     if device.type == "cuda":
         torch.cuda.set_device(device)

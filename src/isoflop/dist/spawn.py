@@ -23,12 +23,12 @@ RankMain = Callable[..., int]
 def spawn_ranks(
     main: RankMain, arguments: tuple[Any, ...], n_ranks: int, logs: Path, threads: int, preload: str
 ) -> dict[int, int]:
-    """Run `main` in `n_ranks` processes on this machine → exit code by rank, in the order in which they ended.
+    """Run `main` in `n_ranks` processes here → exit code by rank, in the order in which they ended.
 
-    The first rank has this process's terminal, the others write to `logs/rank-<k>.log`. SIGINT and SIGTERM here
-    ask every rank to stop (SIGTERM there), a second SIGINT kills. When a rank fails the others are killed after
-    `GRACE_SECONDS`. `preload` is the module that all ranks share: it is imported once, and they are forked from
-    it. If this process dies, so do they.
+    The first rank has this process's terminal, the others write to `logs/rank-<k>.log`. SIGINT and
+    SIGTERM here ask every rank to stop (SIGTERM there), a second SIGINT kills. When a rank fails the
+    others are killed after `GRACE_SECONDS`. `preload` is the module that all ranks share: it is
+    imported once, and they are forked from it. If this process dies, so do they.
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
@@ -73,7 +73,9 @@ def _forwarding_signals(ranks: list[BaseProcess]) -> Iterator[None]:
             if process.pid is not None and process.is_alive():
                 os.kill(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
 
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)}
+    before = {
+        number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+    }
     try:
         yield
     finally:

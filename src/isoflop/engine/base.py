@@ -31,9 +31,9 @@ class Engine(Protocol):
         """Update once. `batch` is this rank's part, `n_targets` counts the targets of all parts."""
 
     def state(self) -> dict[str, Any]:
-        """Model and optimizer as named tensors, in a form that torch's distributed checkpoint saves and fills.
+        """Model and optimizer as named tensors, as torch's distributed checkpoint saves and fills them.
 
-        Names do not depend on the layout, so a state saved in one layout can be filled in another.
+        Names do not depend on the layout: a state saved in one can be filled in another.
         """
 
     def agree(self, flag: bool) -> bool:

@@ -36,7 +36,11 @@ def train(composed: Mapping[str, Any], overrides: Sequence[str]) -> None:
         folder.create()
         with locked(folder.path):
             config_file = freeze(config, folder, run_id, manifests, overrides)
-            ended = _launched(config, folder, run_id, ranks) if ranks else _spawned(config, folder, run_id, config_file)
+            ended = (
+                _launched(config, folder, run_id, ranks)
+                if ranks
+                else _spawned(config, folder, run_id, config_file)
+            )
             _report_end(folder, ended)
     else:
         sys.exit(_launched(config, folder, run_id, ranks)[ranks.rank])
@@ -48,9 +52,13 @@ def preflight(config: RunConfig, ranks: Ranks | None) -> list[Manifest]:
     tokens = total_steps(config) * config.train.global_batch_tokens
     faults = [*preflight_faults(config, manifests), *schedule_faults(config.schedule, tokens)]
     if ranks is not None and ranks.world_size != config.parallel.ranks:
-        axes = " × ".join(f"{axis} {getattr(config.parallel, axis)}" for axis in ("data", "tensor", "pipeline"))
+        axes = " × ".join(
+            f"{axis} {getattr(config.parallel, axis)}" for axis in ("data", "tensor", "pipeline")
+        )
         needed, started = config.parallel.ranks, ranks.world_size
-        faults.append(Fault("parallel", None, f"{axes} needs {needed} ranks, {ranks.launcher} started {started}"))
+        faults.append(
+            Fault("parallel", None, f"{axes} needs {needed} ranks, {ranks.launcher} started {started}")
+        )
     if faults:
         raise ConfigError(faults)
     return manifests
@@ -76,7 +84,9 @@ def _spawned(config: RunConfig, folder: RunFolder, run_id: str, config_file: Pat
     with tempfile.TemporaryDirectory(prefix="isoflop-") as meeting:
         arguments = (folder, config_file, run_id, Path(meeting) / "store")
         if n_ranks > 1:
-            return spawn_ranks(_rank, arguments, n_ranks, folder.logs, threads, preload="isoflop.engine.worker")
+            return spawn_ranks(
+                _rank, arguments, n_ranks, folder.logs, threads, preload="isoflop.engine.worker"
+            )
         os.environ["OMP_NUM_THREADS"] = str(threads)
         return {0: _rank(0, 1, *arguments)}
 
@@ -94,7 +104,7 @@ def _launched(config: RunConfig, folder: RunFolder, run_id: str, ranks: Ranks) -
 
 
 def _report_end(folder: RunFolder, ended: dict[int, int]) -> None:
-    """Say how the run ended. Raises UserError naming the rank that failed first; exits 75 where it was stopped."""
+    """Say how the run ended: UserError naming the rank that failed first, exit 75 where it was stopped."""
     if any(code not in (os.EX_OK, os.EX_TEMPFAIL) for code in ended.values()):
         failure = first_failure(folder, ended)
         record_failure(folder, failure)

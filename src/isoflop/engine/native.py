@@ -27,7 +27,8 @@ class NativeEngine:
 
     def __init__(self, config: RunConfig, mesh: DeviceMesh, device: torch.device) -> None:
         torch.use_deterministic_algorithms(config.engine.deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nothing reads it
+        # filling it costs time, and nothing reads it
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.config, self.mesh, self.device = config, mesh, device
         self.data_rank = data_rank(mesh)
         parts = build_parts(config, mesh, device)
@@ -89,4 +90,6 @@ class NativeEngine:
 def document_lengths(documents: Tensor) -> Tensor:
     """documents (batch, seq) → the length of each document of each sequence (documents in all,)."""
     row = torch.arange(len(documents), device=documents.device)[:, None]
-    return torch.unique(torch.stack((row.expand_as(documents), documents)).flatten(1), dim=1, return_counts=True)[1]
+    return torch.unique(
+        torch.stack((row.expand_as(documents), documents)).flatten(1), dim=1, return_counts=True
+    )[1]

@@ -29,8 +29,10 @@ class MeanOverTokens:
 
     @property
     def nll(self) -> Tensor:
-        """The batch's negative log-likelihood, summed over the targets seen here; zero where there is no head."""
-        parts = [nll.double() for nll in self._nlls] or [torch.zeros((), dtype=torch.float64, device=self.device)]
+        """The batch's negative log-likelihood, summed over the targets here; zero where there is no head."""
+        parts = [nll.double() for nll in self._nlls] or [
+            torch.zeros((), dtype=torch.float64, device=self.device)
+        ]
         return torch.stack(parts).sum()
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:

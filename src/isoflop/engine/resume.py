@@ -44,7 +44,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") 
 
 
 def frozen_config(folder: RunFolder, config: RunConfig) -> Path:
-    """Where `config` is, or is to be, frozen: config.yaml, or config-2.yaml, … for a run that is continued otherwise."""
+    """Where `config` is, or is to be, frozen: config.yaml; config-2.yaml, … when a run goes on otherwise."""
     wanted = dump_yaml(config)
     path, attempt = folder.config, 1
     while path.exists() and path.read_text() != wanted:

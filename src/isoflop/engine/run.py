@@ -82,5 +82,3 @@ def build_recorder(
     first = ranks.rank == 0
     sinks = build_sinks(config, folder, run_id, progress.step, total_steps(config)) if first else []
     return Recorder(config, folder, device, sinks, first)
-
-

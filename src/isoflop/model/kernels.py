@@ -1,5 +1,7 @@
 """Attention kernels behind one interface: a mask made once a batch, then attention with it in each block."""
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +18,10 @@ class Kernel(Protocol):
     """Causal attention; where documents are masked, inside each document."""
 
     def mask(self, documents: Tensor, masked: bool) -> Mask:
-        """documents (batch, seq) → what `attend` needs; `masked` False: causal only."""
+        """documents (batch, seq) → what `attend` needs; `masked` False: causal only.
+
+        Documents of one sequence have different numbers.
+        """
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
         """q (batch, seq, heads, d_head), k and v (batch, seq, kv heads, d_head) → as q."""
@@ -42,7 +47,7 @@ class Flash:
     """flash-attn's variable-length kernel (Dao 2023): each document is a sequence of its own."""
 
     def mask(self, documents: Tensor, masked: bool) -> tuple[Tensor, int] | None:
-        """Offsets of the documents in the flattened batch (documents + 1,) int32, and the longest's length."""
+        """Where documents begin in the flattened batch, (documents + 1,) int32, and the longest's length."""
         if not masked:
             return None
         starts = torch.ones_like(documents, dtype=torch.bool)
@@ -51,7 +56,10 @@ class Flash:
         return offsets.to(torch.int32), int(offsets.diff().max())
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: tuple[Tensor, int] | None) -> Tensor:
-        from flash_attn import flash_attn_func, flash_attn_varlen_func
+        from flash_attn import (  # type: ignore[import-not-found,unused-ignore]
+            flash_attn_func,
+            flash_attn_varlen_func,
+        )
 
         if mask is None:
             return flash_attn_func(q, k, v, causal=True)
@@ -75,13 +83,17 @@ class Flex:
         return create_block_mask(allowed, batch, None, seq, seq, device=documents.device)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
-        from torch.nn.attention.flex_attention import flex_attention
-
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-        kernel = torch.compile(flex_attention) if q.is_cuda else flex_attention
-        out = kernel(q, k, v, block_mask=mask, enable_gqa=True)
-        assert isinstance(out, Tensor)
-        return out.transpose(1, 2)
+        return _flex_attention(q.is_cuda)(q, k, v, block_mask=mask, enable_gqa=True).transpose(1, 2)
+
+
+@cache
+def _flex_attention(compiled: bool) -> Callable[..., Tensor]:
+    """Compiled, it skips the empty blocks; as it stands it makes every score."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    kernel: Callable[..., Any] = flex_attention
+    return torch.compile(kernel) if compiled else kernel
 
 
 KERNELS: dict[str, type[Kernel]] = {"auto": Sdpa, "sdpa": Sdpa, "flash": Flash, "flex": Flex}

@@ -9,7 +9,7 @@ IGNORE = -100
 
 
 def loss_sums(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
-    """logits (batch, seq, vocab), targets (batch, seq) → negative log-likelihood and objective, summed in nats.
+    """logits (batch, seq, vocab), targets (batch, seq) → negative log-likelihood and objective, sums in nats.
 
     The objective adds `z_loss` · logsumexp² for each token that counts, which keeps the softmax's
     normaliser near one (Chowdhery et al. 2022, §5). Both are sums: what to divide by is known only

@@ -13,7 +13,10 @@ def positions_in_documents(documents: Tensor) -> Tensor:
 
 
 def rotary_angles(positions: Tensor, d_head: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """cos and sin (batch, seq, 1, d_head / 2) of positions (batch, seq), at least float32 (Su et al. 2021, §3.2.2)."""
+    """positions (batch, seq) → cos and sin (batch, seq, 1, d_head / 2), in at least float32.
+
+    Su et al. 2021, §3.2.2.
+    """
     dtype = torch.promote_types(dtype, torch.float32)
     exponents = torch.arange(0, d_head, 2, device=positions.device, dtype=dtype) / d_head
     angles = positions[..., None, None].to(dtype) * theta**-exponents
@@ -21,13 +24,13 @@ def rotary_angles(positions: Tensor, d_head: int, theta: float, dtype: torch.dty
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (batch, seq, heads, d_head) turned pair by pair; pairs are (i, i + d_head/2), as in Llama checkpoints."""
+    """x (batch, seq, heads, d_head), each pair (i, i + d_head / 2) turned, as in Llama's checkpoints."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
 
 
 class SinusoidalPositions(nn.Module):
-    """positions (batch, seq) → (batch, seq, width) float32: sines, then cosines (Vaswani et al. 2017, §3.5)."""
+    """positions (batch, seq) → (batch, seq, width) float32: sines, cosines (Vaswani et al. 2017, §3.5)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,10 +1,14 @@
-"""How ranks fail: each leaves a note with its cause and the time, so that the first can be told from its echoes."""
+"""How ranks fail: each leaves a note of its cause and of the time, which tells the first from its echoes."""
 
 import json
+import os
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
+from isoflop.config.base import UserError
 from isoflop.monitor.folder import RunFolder, RunSummary, write_json
 
 
@@ -17,9 +21,13 @@ class Failure(TypedDict):
 
 
 def write_failure(folder: RunFolder, rank: int, cause: str) -> None:
-    """Leave the note of `rank`."""
-    folder.logs.mkdir(parents=True, exist_ok=True)
-    write_json(_note(folder.logs, rank), Failure(rank=rank, time=time.time(), cause=cause))
+    """Leave the note of `rank`; where it cannot be written, perhaps for the very cause, say it."""
+    note = Failure(rank=rank, time=time.time(), cause=cause)
+    try:
+        folder.logs.mkdir(parents=True, exist_ok=True)
+        write_json(_note(folder.logs, rank), note)
+    except (UserError, OSError):
+        print(f"rank {rank}: {cause}", file=sys.stderr)
 
 
 def clear_failures(folder: RunFolder) -> None:
@@ -29,12 +37,13 @@ def clear_failures(folder: RunFolder) -> None:
 
 
 def first_failure(folder: RunFolder, ended: dict[int, int]) -> Failure:
-    """Which rank failed first, of those that `ended` with an exit code, in the order of their ends.
+    """Which rank failed first, of those that `ended` (rank → exit code, in the order of their ends).
 
-    A rank that a signal killed has left no note; it is the first where it ended before anyone else.
+    At least one has failed: ended with neither 0 nor 75, which says that it was asked to stop. A rank that a
+    signal killed leaves no note; it is the first where no other had failed before it ended.
     """
     notes: list[Failure] = [json.loads(note.read_text()) for note in folder.logs.glob("rank-*.failure.json")]
-    first = next(rank for rank, code in ended.items() if code)
+    first = next(rank for rank, code in ended.items() if code not in (os.EX_OK, os.EX_TEMPFAIL))
     if ended[first] < 0 and first not in {note["rank"] for note in notes}:
         hint = "; was there not enough memory?" if ended[first] == -9 else ""
         return Failure(rank=first, time=time.time(), cause=f"killed by signal {-ended[first]}{hint}")
@@ -44,15 +53,16 @@ def first_failure(folder: RunFolder, ended: dict[int, int]) -> Failure:
 
 
 def record_failure(folder: RunFolder, failure: Failure) -> None:
-    """Write the end down in events.jsonl and summary.json."""
+    """Write the end down in events.jsonl and summary.json; a disk that refuses must not hide the cause."""
     try:
         summary: RunSummary = json.loads(folder.summary.read_text())
     except (FileNotFoundError, ValueError):
         summary = RunSummary()
-    rows = folder.read_metrics()
-    step = int(rows[-1]["step"]) if rows else 0
-    folder.append_event("fail", step, rank=failure["rank"], cause=failure["cause"])
-    folder.write_summary({**summary, "status": "failed", "step": step})
+    with suppress(UserError, OSError):
+        rows = folder.read_metrics()
+        step = int(rows[-1]["step"]) if rows else 0
+        folder.append_event("fail", step, rank=failure["rank"], cause=failure["cause"])
+        folder.write_summary({**summary, "status": "failed", "step": step})
 
 
 def _note(logs: Path, rank: int) -> Path:

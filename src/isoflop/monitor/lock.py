@@ -7,21 +7,29 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from isoflop.config.base import UserError
+from isoflop.monitor.folder import disk_error
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder`. Raises UserError where another process does; the lock goes when its process does."""
+    """Hold `folder`; the lock goes when its process does.
+
+    Raises UserError where another process holds it, and where the lock cannot be written.
+    """
     path = folder / ".lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
+        file = path.open("a+b", buffering=0)
+    except OSError as error:
+        raise disk_error(path, error) from None
+    with file:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(descriptor, 100).decode().strip() or "another process"
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {os.uname().nodename}".encode())
+        except BlockingIOError:
+            file.seek(0)
+            holder = (file.read(100) or b"").decode().strip() or "another process"
             raise UserError(f"{folder}: {holder} is training here; wait for it, or stop it first") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)
+        except OSError as error:
+            raise disk_error(path, error) from None
         yield
-    finally:
-        os.close(descriptor)

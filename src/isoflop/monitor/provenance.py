@@ -13,7 +13,7 @@ from isoflop.config.schema import RunConfig
 from isoflop.data.manifest import MANIFEST, Manifest, file_sha256
 
 PACKAGES = ("isoflop", "torch", "numpy", "hydra-core", "pydantic", "datatrove", "wandb")
-DIFF_BYTES = 1_000_000  # of uncommitted changes that are kept
+DIFF_CHARACTERS = 1_000_000  # of uncommitted changes that are kept
 
 
 def provenance(config: RunConfig, manifests: Sequence[Manifest], run_id: str) -> dict[str, Any]:
@@ -41,12 +41,27 @@ def provenance(config: RunConfig, manifests: Sequence[Manifest], run_id: str) ->
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """Commit and uncommitted changes of the code that runs; None outside a checkout."""
+    """Commit and uncommitted changes of the code in `folder`; None where no checkout holds it.
+
+    `untracked` names the files that git was never told of, which `diff` cannot show: a new optimizer, say.
+    """
     sha = _git(folder, "rev-parse", "HEAD")
-    if sha is None:
-        return {"git_sha": None, "git_dirty": None, "diff": None}
-    diff = _git(folder, "diff", "HEAD") or ""
-    return {"git_sha": sha.strip(), "git_dirty": bool(diff), "diff": diff[:DIFF_BYTES]}
+    if sha is None or not _git(
+        folder, "ls-files"
+    ):  # installed below somebody else's checkout: not our commit
+        return {"git_sha": None, "git_dirty": None, "diff": None, "untracked": None}
+    diff = _git(folder, "diff", "--no-ext-diff", "--no-color", "HEAD") or ""
+    untracked = (
+        _git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/") or ""
+    ).splitlines()
+    if len(diff) > DIFF_CHARACTERS:
+        diff = f"{diff[:DIFF_CHARACTERS]}\n… and {len(diff) - DIFF_CHARACTERS} characters more\n"
+    return {
+        "git_sha": sha.strip(),
+        "git_dirty": bool(diff or untracked),
+        "diff": diff,
+        "untracked": untracked,
+    }
 
 
 def installed(packages: Sequence[str]) -> dict[str, str]:

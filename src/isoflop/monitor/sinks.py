@@ -175,7 +175,7 @@ class WandbSink:
                 silent=True,
                 console="off",  # what the run prints stays here
                 init_timeout=self.init_seconds,
-                finish_timeout=0.0,
+                finish_timeout=self.finish_seconds,
             ),
         )
 

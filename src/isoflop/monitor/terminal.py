@@ -57,7 +57,7 @@ class TerminalSink:
     def _is_due(self, step: float) -> bool:
         if step < self._next_plain_step and step < self.total_steps:
             return False
-        stride = max(1, (self.total_steps - self.first_step + 1) // PLAIN_LINES)
+        stride = max(1, math.ceil((self.total_steps - self.first_step + 1) / PLAIN_LINES))
         self._next_plain_step = (step // stride + 1) * stride
         return True
 

@@ -22,7 +22,7 @@ class Gradients:
 
     @torch.no_grad()
     def collect(self) -> Tensor:
-        """Make each gradient whole where it is a sum in parts, and give this rank's share of the squared norm.
+        """Make each gradient whole where it is a partial sum; this rank's share of the squared norm.
 
         The shares of all ranks add up to the squared norm of the model's gradient, in float64.
         """
@@ -54,9 +54,13 @@ class Gradients:
 
 
 def _settle(parameter: Tensor) -> None:
-    """A gradient that is a partial sum over the tensor axis, summed (a norm's, seen on a slice of the sequence)."""
+    """Sum a gradient that is partial over the tensor axis (a norm's, seen on a slice of the sequence)."""
     grad = parameter.grad
-    if isinstance(parameter, DTensor) and isinstance(grad, DTensor) and grad.placements != parameter.placements:
+    if (
+        isinstance(parameter, DTensor)
+        and isinstance(grad, DTensor)
+        and grad.placements != parameter.placements
+    ):
         parameter.grad = grad.redistribute(placements=parameter.placements)
 
 

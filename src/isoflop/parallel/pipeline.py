@@ -1,7 +1,7 @@
 """Forward and backward of one global batch: alone, or through the stages of a pipeline."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ class Runner(Protocol):
     """Runs forward and backward over microbatches, adding up gradients."""
 
     def run(self, tokens: Tensor, targets: Tensor, documents: Tensor) -> None:
-        """Each (sequences, seq), this data rank's share of the batch. Calls the objective once a microbatch."""
+        """Each (sequences, seq), this data rank's part of the batch; the objective is called a microbatch."""
 
 
 class Alone:
@@ -57,12 +57,17 @@ class Pipelined:
         group = mesh.get_group("pipeline")
         stages = [PipelineStage(part, i, n_stages, device, group=group) for i, part in parts.items()]
         self.is_first, self.is_last = 0 in parts, n_stages - 1 in parts
-        options = {"n_microbatches": n_microbatches, "loss_fn": objective, "scale_grads": False}
+        options: dict[str, Any] = {
+            "n_microbatches": n_microbatches,
+            "loss_fn": objective,
+            "scale_grads": False,
+        }
+        self.schedule: Any
         if parallel.pipeline_schedule == "interleaved":
-            self.schedule = ScheduleInterleaved1F1B(stages, **options)  # type: ignore[arg-type]
+            self.schedule = ScheduleInterleaved1F1B(list(stages), **options)
         else:
             single = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}[parallel.pipeline_schedule]
-            self.schedule = single(stages[0], **options)  # type: ignore[arg-type]
+            self.schedule = single(stages[0], **options)
 
     def run(self, tokens: Tensor, targets: Tensor, documents: Tensor) -> None:
         inputs = (tokens,) if self.is_first else ()

@@ -23,14 +23,9 @@ def shard(model: Decoder, mesh: DeviceMesh, parallel: ParallelConfig, precision:
         reduce_dtype=getattr(torch, precision.reduce),
         cast_forward_inputs=False,  # rotary angles stay in float32
     )
-    options = {
-        "mesh": mesh["replicate", "shard"] if parallel.shard == "none" else mesh["shard"],
-        "mp_policy": policy,
-        "reshard_after_forward": parallel.shard == "zero3",
-    }
-    for block in model.blocks.values():
-        fully_shard(block, **options)
-    fully_shard(model, **options)
+    axes = mesh["replicate", "shard"] if parallel.shard == "none" else mesh["shard"]
+    for module in [*model.blocks.values(), model]:
+        fully_shard(module, mesh=axes, mp_policy=policy, reshard_after_forward=parallel.shard == "zero3")
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)

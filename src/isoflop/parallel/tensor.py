@@ -1,4 +1,7 @@
-"""The tensor axis: matrices split by heads and features, norms by sequence (Megatron-LM; Korthikanti et al. 2022)."""
+"""The tensor axis: matrices split by heads and features, norms by sequence.
+
+Shoeybi et al. 2019, §3, with the sequence parallelism of Korthikanti et al. 2022, §4.2.
+"""
 
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -44,7 +47,9 @@ def _outer_plan(model: Decoder) -> dict[str, ParallelStyle]:
         plan["position_embedding"] = rows
     if model.head is not None:
         plan["norm"] = SequenceParallel(use_local_output=True)
-        plan["head"] = ColwiseParallel(input_layouts=Shard(1), output_layouts=Shard(-1), use_local_output=False)
+        plan["head"] = ColwiseParallel(
+            input_layouts=Shard(1), output_layouts=Shard(-1), use_local_output=False
+        )
     return plan
 
 

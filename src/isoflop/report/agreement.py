@@ -63,9 +63,7 @@ class Agreement:
             else ""
         )
         if self.first_apart is not None:
-            before = int((self.steps < self.first_apart).sum())
-            same = f"They are the same run for {before} steps, then part: at" if before else "At"
-            return f"{same} step {self.first_apart:,} they differ by more than {within or 'any number'}."
+            return self._parting(self.first_apart, within)
         if len(self.steps) < ENOUGH_STEPS:
             return f"They share {steps}; fewer than {ENOUGH_STEPS} prove nothing."
         if self.tolerance is None:
@@ -73,6 +71,17 @@ class Agreement:
         if not self.worst.any():
             return f"Over {steps} they are equal to the last bit."
         return f"Over {steps} they are the same run: every difference is within {within}."
+
+    def _parting(self, step: int, within: str) -> str:
+        """Where they part, in which number, and by how much."""
+        here = int(np.searchsorted(self.steps, step))
+        by_how_much = " and ".join(
+            f"the {name} by {units.scientific(float(values[here]), 1)}"
+            for name, values in (("loss", self.loss), ("gradient norm", self.grad_norm))
+            if not values[here] <= (self.tolerance or np.inf)
+        )
+        same = f"They are the same run for {here} steps, then part: at" if here else "At"
+        return f"{same} step {step:,} {by_how_much}{f', more than {within}' if within else ''}."
 
 
 def agreements(runs: Sequence[Run]) -> list[Agreement]:

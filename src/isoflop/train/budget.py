@@ -9,5 +9,7 @@ def total_steps(config: RunConfig) -> int:
     train = config.train
     if train.steps is not None:
         return train.steps
-    tokens = train.tokens if train.tokens is not None else round(train.tokens_per_param * n_params(config.model))
+    tokens = (
+        train.tokens if train.tokens is not None else round(train.tokens_per_param * n_params(config.model))
+    )
     return max(1, tokens // train.global_batch_tokens)

@@ -42,9 +42,7 @@ def train(
             lr = config.optimizer.lr * learning_rate_factor(config.schedule, seen, last * batch_tokens)
             result = engine.train_step(batch, n_targets, lr)
             seconds = time.perf_counter() - started
-            progress = Progress(
-                progress.step + 1, progress.tokens + n_targets, progress.flops + result.flops
-            )
+            progress = Progress(progress.step + 1, progress.tokens + n_targets, progress.flops + result.flops)
             check_finite(progress.step, result.loss, result.grad_norm)
             recorder.step(progress, result, lr, n_targets, seconds, done=progress.step == last)
             stop = engine.agree(bool(asked))

@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile, schedule
 
 @contextmanager
 def profiler(n_steps: int, folder: Path) -> Iterator[profile | None]:
-    """Traces `n_steps` after the first to `folder/profile/trace.json`; its `step()` is called after each step."""
+    """Traces `n_steps` after the first to `folder/profile/trace.json`; call its `step()` after each."""
     if not n_steps:
         yield None
         return

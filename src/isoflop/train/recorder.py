@@ -90,7 +90,9 @@ def summarize(
     """The summary of a run, over all its attempts; `started` is when this one began (time.time())."""
     rows = folder.read_metrics()
     losses = [row["loss"] for row in rows if math.isfinite(row["loss"])]
-    before = [event.get("wall_seconds", 0.0) for event in folder.read_events() if event["event"] in ENDS.values()]
+    before = [
+        event.get("wall_seconds", 0.0) for event in folder.read_events() if event["event"] in ENDS.values()
+    ]
     return RunSummary(
         run_id=intro.run_id,
         name=intro.config.name,
@@ -105,5 +107,3 @@ def summarize(
         wall_seconds=sum(before) + time.time() - started,
         restarts=sum(event["event"] == "resume" for event in folder.read_events()),
     )
-
-

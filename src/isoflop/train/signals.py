@@ -1,4 +1,4 @@
-"""Being asked to stop: the handler only sets a flag, and the loop leaves at the next step with a checkpoint."""
+"""Being asked to stop: the handler sets a flag, the loop leaves at the next step with a checkpoint."""
 
 import signal
 from collections.abc import Iterator

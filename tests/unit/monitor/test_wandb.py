@@ -1,10 +1,12 @@
 """W&B through the real client: offline, online, resumed, and with nobody at the other end."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from wandb_server import WandbServer, wandb_server
@@ -23,8 +25,6 @@ OVERRIDES = ["data.path=d", "name=tiny", "monitor.group=study", "monitor.tags=[a
 @pytest.fixture(autouse=True)
 def nobody_logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """No account, no settings and no key of this machine's user; a fresh client for each test."""
-    import os
-
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
@@ -46,7 +46,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
 
 
 def row(step: int) -> Row:
-    return {"step": step, "tokens": step * 16384, "flops": step * 1.5e12, "loss": 1 / 3 + 1 / step, "lr": 1e-3}
+    return {
+        "step": step,
+        "tokens": step * 16384,
+        "flops": step * 1.5e12,
+        "loss": 1 / 3 + 1 / step,
+        "lr": 1e-3,
+    }
 
 
 def intro(folder: RunFolder, resumed_step: int = 0) -> RunIntro:
@@ -71,7 +77,7 @@ def logged(history: list[dict[str, float]]) -> list[Row]:
     return [{name: value for name, value in line.items() if not name.startswith("_")} for line in history]
 
 
-def inspect(folder: RunFolder) -> list[dict[str, object]]:
+def inspect(folder: RunFolder) -> list[dict[str, Any]]:
     (file,) = folder.wandb.glob("offline-run-*/*.wandb")
     read = subprocess.run(
         [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)],
@@ -86,8 +92,20 @@ def test_without_an_account_the_run_is_kept_offline(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run").create()
     train(folder, range(1, 4))
     records = inspect(folder)
-    print(json.dumps(records)[:6000])
-    assert folder.read_metrics() == [row(step) for step in (1, 2, 3)]
+    (run,) = (record["run"] for record in records if record["type"] == "run")
+    history = [record["history"]["item"] for record in records if record["type"] == "history"]
+    metrics = [record["metric"] for record in records if record["type"] == "metric"]
+    assert logged(history) == [row(step) for step in (1, 2, 3)]
+    assert [line["_step"] for line in history] == [1, 2, 3]
+    assert (run["run_id"], run["display_name"], run["run_group"], run["tags"]) == (
+        "0123456789",
+        "tiny",
+        "study",
+        ["a"],
+    )
+    assert run["config"]["update"]["optimizer"]["lr"] == 3e-3
+    assert [metric["name"] for metric in metrics if "name" in metric] == ["step", "tokens", "flops"]
+    assert [metric["step_metric"] for metric in metrics if metric.get("glob_name") == "*"] == ["tokens"]
 
 
 def test_online_the_server_has_the_rows_the_config_and_the_group(server: WandbServer, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Run folders as training leaves them, with made-up but plausible numbers. `python synthetic_runs.py FOLDER`."""
+"""Run folders as training leaves them, with made-up numbers. `python synthetic_runs.py FOLDER`."""
 
 import hashlib
 import json
@@ -15,6 +15,19 @@ from isoflop.model.flops import flops_per_token, n_params, n_params_non_embed
 from isoflop.monitor.folder import RunFolder, RunSummary, metrics_line, write_json
 
 ENTROPY_NATS = 6.318
+
+
+def stage(name: str, documents_in: int, dropped: dict[str, int], seconds: float) -> dict[str, Any]:
+    kept = documents_in - sum(dropped.values())
+    return {
+        "name": name,
+        "documents_in": documents_in,
+        "documents_out": kept,
+        "dropped": dropped,
+        "seconds": seconds,
+    }
+
+
 MANIFEST: dict[str, Any] = {
     "format_version": 1,
     "tokenizer": {"name": "docs-bpe-4096", "sha256": "5e" * 32, "vocab_size": 4096, "eos_id": 0},
@@ -24,17 +37,15 @@ MANIFEST: dict[str, Any] = {
     "shards": [{"file": "00000_docs.ds", "tokens": 4_210_331, "documents": 2317, "sha256": "ab" * 32}],
     "pipeline": {"extract": {"favour_precision": True}, "minhash": {"buckets": 14, "hashes_per_bucket": 8}},
     "stages": [
-        {"name": "extract", "documents_in": 3541, "documents_out": 3498, "dropped": {"empty": 43}, "seconds": 41.2},
-        {"name": "gopher quality", "documents_in": 3498, "documents_out": 2720, "seconds": 9.8,
-         "dropped": {"too short": 604, "symbol ratio": 121, "bullet lines": 53}},
-        {"name": "minhash", "documents_in": 2720, "documents_out": 2317, "dropped": {"near duplicate": 403},
-         "seconds": 18.4},
-        {"name": "tokenize", "documents_in": 2317, "documents_out": 2317, "dropped": {}, "seconds": 6.1},
+        stage("extract", 3541, {"empty": 43}, 41.2),
+        stage("gopher quality", 3498, {"too short": 604, "symbol ratio": 121, "bullet lines": 53}, 9.8),
+        stage("minhash", 2720, {"near duplicate": 403}, 18.4),
+        stage("tokenize", 2317, {}, 6.1),
     ],
-    "sources": ["CPython 3.11 documentation", "numpy 2.4.6", "torch 2.13.0", "pydantic 2.14.3", "rich 15.0.0"],
+    "sources": ["CPython 3.11", "numpy 2.4.6", "torch 2.13.0", "pydantic 2.14.3", "rich 15.0.0"],
     "licence": "PSF-2.0, BSD-3-Clause, MIT",
     "unigram_entropy_nats": ENTROPY_NATS,
-}  # fmt: skip
+}
 Row = dict[str, float | int]
 
 
@@ -88,14 +99,23 @@ def write_study(root: Path) -> list[RunFolder]:
             noise=lambda step: spread.gauss(0, 4e-8) * math.sqrt(step),
         ),
     ]
-    sizes = ((48, 3, 128, 2), (96, 6, 256, 4), (144, 6, 384, 6))
     ladder = [
-        write_run(root, ["name=ladder", "monitor.group=ladder", f"model.width={width}", f"model.n_heads={heads}",
-                         f"model.n_kv_heads={heads}", f"model.d_ff={d_ff}", f"model.n_layers={layers}"], steps=steps)
-        for width, heads, d_ff, layers in sizes
+        write_run(root, ["name=ladder", "monitor.group=ladder", *_shape(width, heads, layers)], steps=steps)
+        for width, heads, layers in ((48, 3, 2), (96, 6, 4), (144, 6, 6))
         for steps in (50, 100, 200)
-    ]  # fmt: skip
+    ]
     return layouts + ladder
+
+
+def _shape(width: int, heads: int, layers: int) -> list[str]:
+    shape = {
+        "width": width,
+        "n_heads": heads,
+        "n_kv_heads": heads,
+        "n_layers": layers,
+        "d_ff": 8 * width // 3,
+    }
+    return [f"model.{key}={value}" for key, value in shape.items()]
 
 
 def _row(config: Any, step: int, steps: int, noise: float) -> Row:

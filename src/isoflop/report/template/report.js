@@ -3,7 +3,11 @@ const drawn = [];
 for (const [id, figure] of Object.entries(charts)) {
   const place = document.getElementById(`chart-${id}`);
   if (!place) continue;
-  Plotly.newPlot(place, figure.data, figure.layout, { responsive: true, displayModeBar: false });
+  // A printed page has another width than the window: a view box lets the drawing scale to it.
+  const scalable = () => place.querySelectorAll(".main-svg").forEach((svg) =>
+    svg.setAttribute("viewBox", `0 0 ${svg.getAttribute("width")} ${svg.getAttribute("height")}`));
+  Plotly.newPlot(place, figure.data, figure.layout, { responsive: true, displayModeBar: false }).then(scalable);
+  place.on("plotly_afterplot", scalable);
   drawn.push(place);
 }
 // A press on a run in the legend hides it, or shows it, in every chart.
@@ -17,7 +21,3 @@ for (const button of document.querySelectorAll(".legend button")) {
     }
   });
 }
-// A printed page has another width than the window.
-const fit = () => drawn.forEach((place) => Plotly.Plots.resize(place));
-window.addEventListener("beforeprint", fit);
-window.addEventListener("afterprint", fit);

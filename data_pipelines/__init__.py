@@ -1,0 +1,1 @@
+"""Recipes over datatrove, to be read and edited."""

@@ -1,0 +1,125 @@
+"""A layout is right when it is the same run: loss and gradient norm of every step equal one process's."""
+
+from pathlib import Path
+
+import pytest
+from experiments import Case, Curve, relative_difference, run_cases
+from helpers import random_documents, write_dataset
+
+DATA, TENSOR, PIPELINE = "parallel.data=2", "parallel.tensor=2", "parallel.pipeline=2"
+CUBE = (DATA, TENSOR, PIPELINE)
+INTERLEAVED = (PIPELINE, "parallel.stages_per_rank=2", "parallel.pipeline_schedule=interleaved")
+FP64, FP32, BF16 = "precision=fp64", "precision=fp32", "precision=bf16"
+TOLERANCE = {FP64: 1e-9, FP32: 1e-5, BF16: 2e-3}  # bf16 has 8 bits: sums in another order differ
+
+LAYOUTS: dict[str, tuple[str, ...]] = {
+    "data-zero3": (DATA,),
+    "data-zero2": (DATA, "parallel.shard=zero2"),
+    "data-none": (DATA, "parallel.shard=none"),
+    "tensor": (TENSOR,),
+    "pipeline-1f1b": (PIPELINE,),
+    "pipeline-gpipe": (PIPELINE, "parallel.pipeline_schedule=gpipe"),
+    "pipeline-interleaved": INTERLEAVED,
+    "pipeline-4": ("parallel.pipeline=4",),
+    "data-pipeline": (DATA, PIPELINE),
+    "data-tensor": (DATA, TENSOR),
+    "cube": CUBE,
+    "cube-none": (*CUBE, "parallel.shard=none"),
+    "cube-interleaved": (DATA, TENSOR, *INTERLEAVED),
+    "data-4-other-microbatch": ("parallel.data=4", "train.microbatch_sequences=2"),
+}
+MODELS: dict[str, tuple[str, ...]] = {
+    "untied-layernorm-gelu-learned": (
+        "model.tied=false",
+        "model.norm=layernorm",
+        "model.activation=gelu",
+        "model.positions=learned",
+        "model.max_seq_len=32",
+    ),
+    "qk-norm-sinusoidal": ("model.qk_norm=true", "model.positions=sinusoidal"),
+    "qk-layernorm-z-loss-no-mask": (
+        "model.qk_norm=true",
+        "model.norm=layernorm",
+        "model.z_loss=0.01",
+        "model.document_mask=false",
+    ),
+    "lion": ("optimizer=lion", "optimizer.lr=1e-3"),
+}
+RESHARDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "cube-to-one": (CUBE, ("parallel.data=1", "parallel.tensor=1", "parallel.pipeline=1")),
+    "one-to-cube": ((), CUBE),
+    "interleaved-to-tensor": (
+        INTERLEAVED,
+        ("parallel.pipeline=1", "parallel.stages_per_rank=1", "parallel.pipeline_schedule=1f1b", TENSOR),
+    ),
+    "data-to-pipeline": ((DATA,), ("parallel.data=1", *INTERLEAVED)),
+}
+
+
+def cases() -> list[Case]:
+    """Every layout beside the one-process run that it must equal."""
+    rows = [Case("one-fp64", (FP64,)), Case("one-fp32", (FP32,)), Case("one-bf16", (BF16,))]
+    rows += [Case(f"{name}-fp64", (FP64, *layout)) for name, layout in LAYOUTS.items()]
+    rows += [Case("cube-fp32", (FP32, *CUBE)), Case("data-zero3-bf16", (BF16, DATA))]
+    for name, model in MODELS.items():
+        rows += [Case(f"{name}-one", (FP64, *model)), Case(f"{name}-cube", (FP64, *model, *CUBE))]
+    rows += [Case(f"reshard-{name}", (FP64, *a), {5: b}) for name, (a, b) in RESHARDED.items()]
+    return rows
+
+
+@pytest.fixture(scope="module")
+def curves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Curve | str]:
+    """All cases, in eight processes that are started once."""
+    folder: Path = tmp_path_factory.mktemp("layouts")
+    data = write_dataset(folder / "data", random_documents(300, seed=1))
+    return run_cases(cases(), 8, folder / "results", data)
+
+
+def assert_same_run(curves: dict[str, Curve | str], name: str, reference: str, tolerance: float) -> None:
+    spread, alone = curves[name], curves[reference]
+    assert isinstance(alone, Curve), alone
+    assert isinstance(spread, Curve), spread
+    assert len(alone.loss) == 10
+    assert min(alone.grad_norm) > 0.2, "clipping never took part"
+    assert relative_difference(spread.loss, alone.loss) < tolerance
+    assert relative_difference(spread.grad_norm, alone.grad_norm) < tolerance
+    assert spread.flops == alone.flops
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layout_is_the_same_run(curves: dict[str, Curve | str], layout: str) -> None:
+    """Ten optimizer steps in `layout` are the one-process run's, in float64."""
+    assert_same_run(curves, f"{layout}-fp64", "one-fp64", TOLERANCE[FP64])
+
+
+def test_3d_is_the_same_run_in_float32(curves: dict[str, Curve | str]) -> None:
+    """Data × tensor × pipeline is the one-process run to 1e-5 in float32."""
+    assert_same_run(curves, "cube-fp32", "one-fp32", TOLERANCE[FP32])
+
+
+def test_bf16_stays_near(curves: dict[str, Curve | str]) -> None:
+    """In bfloat16 sharding changes the loss no more than rounding does, which changes it from float32."""
+    alone, whole = curves["one-bf16"], curves["one-fp32"]
+    assert isinstance(alone, Curve)
+    assert isinstance(whole, Curve)
+    assert_same_run(curves, "data-zero3-bf16", "one-bf16", TOLERANCE[BF16])
+    assert 0 < relative_difference(alone.loss, whole.loss) < 1e-2
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_kind_of_model_is_the_same_run(curves: dict[str, Curve | str], model: str) -> None:
+    """Norms, positions, tying, z-loss and optimizers survive data × tensor × pipeline."""
+    assert_same_run(curves, f"{model}-cube", f"{model}-one", TOLERANCE[FP64])
+
+
+def test_models_differ(curves: dict[str, Curve | str]) -> None:
+    """The kinds of model are not all the same curve, as they would be if their options were not read."""
+    names = ["one-fp64", *(f"{name}-one" for name in MODELS)]
+    losses = {tuple(curve.loss) for name in names if isinstance(curve := curves[name], Curve)}
+    assert len(losses) == len(names)
+
+
+@pytest.mark.parametrize("change", RESHARDED)
+def test_layout_may_change_at_a_checkpoint(curves: dict[str, Curve | str], change: str) -> None:
+    """Five steps in one layout, a checkpoint, five in another are ten steps in one process."""
+    assert_same_run(curves, f"reshard-{change}", "one-fp64", TOLERANCE[FP64])
