@@ -67,7 +67,8 @@ def test_torchrun_does_the_same(data: Path, tmp_path: Path) -> None:
 
 def test_torchrun_with_other_ranks_is_refused(data: Path, tmp_path: Path) -> None:
     """The degrees' product and the launcher's ranks must agree, and the fault says both."""
-    done = run(train_command(data, tmp_path, "parallel.data=2"), RANK="0", WORLD_SIZE="4", LOCAL_RANK="0")
+    launched = {"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    done = run(train_command(data, tmp_path, "parallel.data=2"), **launched)
     assert done.returncode == 2
     assert "needs 2 ranks, torchrun started 4" in done.stderr
     assert not list(tmp_path.iterdir())
@@ -76,7 +77,7 @@ def test_torchrun_with_other_ranks_is_refused(data: Path, tmp_path: Path) -> Non
 def test_sweep_runs_every_point(data: Path, tmp_path: Path) -> None:
     """`-m` runs the grid, each point in its own folder, and a lower lr gives another curve."""
     done = run(
-        train_command(data, tmp_path, "-m", "train.steps=2", "optimizer.lr=1e-3,1e-4", "optimizer=adamw,lion")
+        train_command(data, tmp_path, "-m", "train.steps=4", "optimizer.lr=1e-3,1e-4", "optimizer=adamw,lion")
     )
     assert done.returncode == 0, done.stderr
     folders = [path for path in tmp_path.iterdir() if (path / "summary.json").exists()]

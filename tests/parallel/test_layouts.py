@@ -58,9 +58,16 @@ RESHARDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 def cases() -> list[Case]:
     """Every layout beside the one-process run that it must equal."""
-    rows = [Case("one-fp64", (FP64,)), Case("one-fp32", (FP32,)), Case("one-bf16", (BF16,))]
-    rows += [Case(f"{name}-fp64", (FP64, *layout)) for name, layout in LAYOUTS.items()]
-    rows += [Case("cube-fp32", (FP32, *CUBE)), Case("data-zero3-bf16", (BF16, DATA))]
+    rows = [
+        Case("one-fp64", (FP64,), steps=20),
+        Case("one-fp32", (FP32,), steps=20),
+        Case("one-bf16", (BF16,)),
+    ]
+    rows += [
+        Case(f"{name}-fp64", (FP64, *layout), steps=20 if name == "cube" else 10)
+        for name, layout in LAYOUTS.items()
+    ]
+    rows += [Case("cube-fp32", (FP32, *CUBE), steps=20), Case("data-zero3-bf16", (BF16, DATA))]
     for name, model in MODELS.items():
         rows += [Case(f"{name}-one", (FP64, *model)), Case(f"{name}-cube", (FP64, *model, *CUBE))]
     rows += [Case(f"reshard-{name}", (FP64, *a), {5: b}) for name, (a, b) in RESHARDED.items()]
@@ -75,26 +82,29 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Curve | str]:
     return run_cases(cases(), 8, folder / "results", data)
 
 
-def assert_same_run(curves: dict[str, Curve | str], name: str, reference: str, tolerance: float) -> None:
+def assert_same_run(
+    curves: dict[str, Curve | str], name: str, reference: str, tolerance: float, steps: int = 10
+) -> None:
     spread, alone = curves[name], curves[reference]
     assert isinstance(alone, Curve), alone
     assert isinstance(spread, Curve), spread
-    assert len(alone.loss) == 10
+    assert len(spread.loss) >= steps
     assert min(alone.grad_norm) > 0.2, "clipping never took part"
-    assert relative_difference(spread.loss, alone.loss) < tolerance
-    assert relative_difference(spread.grad_norm, alone.grad_norm) < tolerance
-    assert spread.flops == alone.flops
+    assert relative_difference(spread.loss, alone.loss[: len(spread.loss)]) < tolerance
+    assert relative_difference(spread.grad_norm, alone.grad_norm[: len(spread.loss)]) < tolerance
+    assert spread.flops == alone.flops[: len(spread.loss)]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layout_is_the_same_run(curves: dict[str, Curve | str], layout: str) -> None:
-    """Ten optimizer steps in `layout` are the one-process run's, in float64."""
-    assert_same_run(curves, f"{layout}-fp64", "one-fp64", TOLERANCE[FP64])
+    """Ten optimizer steps in `layout` are the one-process run's, in float64; twenty in 3D."""
+    steps = 20 if layout == "cube" else 10
+    assert_same_run(curves, f"{layout}-fp64", "one-fp64", TOLERANCE[FP64], steps)
 
 
 def test_3d_is_the_same_run_in_float32(curves: dict[str, Curve | str]) -> None:
-    """Data × tensor × pipeline is the one-process run to 1e-5 in float32."""
-    assert_same_run(curves, "cube-fp32", "one-fp32", TOLERANCE[FP32])
+    """Twenty steps of data × tensor × pipeline are the one-process run's to 1e-5 in float32."""
+    assert_same_run(curves, "cube-fp32", "one-fp32", TOLERANCE[FP32], steps=20)
 
 
 def test_bf16_stays_near(curves: dict[str, Curve | str]) -> None:

@@ -14,10 +14,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from isoflop.config.base import Config
-from isoflop.config.compose import plain
 from isoflop.config.errors import ConfigError, Fault, Verbatim, did_you_mean
 
 # The function that validates what a program composed. Named, not imported: `--help` needs none of it.
@@ -143,7 +142,9 @@ class _Program:
         return []
 
     def compose(self, overrides: Sequence[str]) -> dict[str, Any]:
-        return plain(self._compose(overrides))
+        tree = OmegaConf.to_container(self._compose(overrides), resolve=True)
+        assert isinstance(tree, dict)
+        return {str(key): value for key, value in tree.items()}
 
     def _compose(self, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
         with hydra.initialize_config_dir(version_base=None, config_dir=str(self.configs)):

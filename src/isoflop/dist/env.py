@@ -61,7 +61,7 @@ def _slurm_ranks(env: MutableMapping[str, str]) -> Ranks:
 
 
 def _first_host(nodes: str) -> str:
-    """The first of a Slurm host list: `gpu[07-09],login` → `gpu07`. Not by scontrol, which containers lack."""
+    """The first of a Slurm host list: `gpu[07-09],login` → `gpu07`. Containers have no scontrol to ask."""
     return re.sub(r"\[([^],-]*)[^]]*]", r"\1", nodes).split(",")[0]
 
 

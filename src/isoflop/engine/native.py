@@ -1,5 +1,6 @@
 """The reference engine: PyTorch's own distributed stack, on gloo and on NCCL by the same path."""
 
+import os
 from typing import Any
 
 import torch
@@ -26,9 +27,7 @@ class NativeEngine:
     """`config.model` laid out on `mesh`, with its optimizer. See `engine.base.Engine`."""
 
     def __init__(self, config: RunConfig, mesh: DeviceMesh, device: torch.device) -> None:
-        torch.use_deterministic_algorithms(config.engine.deterministic)
-        # filling it costs time, and nothing reads it
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        set_determinism(config.engine.deterministic, device)
         self.config, self.mesh, self.device = config, mesh, device
         self.data_rank = data_rank(mesh)
         parts = build_parts(config, mesh, device)
@@ -85,6 +84,14 @@ class NativeEngine:
         if model.document_mask:
             squares = int(document_lengths(documents).square().sum())
         return matmul_flops_per_token(model) * documents.numel() + attention_flops_per_square(model) * squares
+
+
+def set_determinism(wanted: bool, device: torch.device) -> None:
+    """Same inputs, same bits; on CUDA as far as its kernels can, with a warning for each that cannot."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(wanted, warn_only=device.type == "cuda")
+    # torch would fill new memory, which costs time: nothing here reads it before writing it
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def document_lengths(documents: Tensor) -> Tensor:

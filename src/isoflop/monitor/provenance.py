@@ -46,22 +46,15 @@ def git_state(folder: Path) -> dict[str, Any]:
     `untracked` names the files that git was never told of, which `diff` cannot show: a new optimizer, say.
     """
     sha = _git(folder, "rev-parse", "HEAD")
-    if sha is None or not _git(
-        folder, "ls-files"
-    ):  # installed below somebody else's checkout: not our commit
+    is_ours = bool(_git(folder, "ls-files"))  # not where we are installed below somebody else's checkout
+    if sha is None or not is_ours:
         return {"git_sha": None, "git_dirty": None, "diff": None, "untracked": None}
     diff = _git(folder, "diff", "--no-ext-diff", "--no-color", "HEAD") or ""
-    untracked = (
-        _git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/") or ""
-    ).splitlines()
+    others = _git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/") or ""
+    changed = {"git_dirty": bool(diff or others), "untracked": others.splitlines()}
     if len(diff) > DIFF_CHARACTERS:
         diff = f"{diff[:DIFF_CHARACTERS]}\n… and {len(diff) - DIFF_CHARACTERS} characters more\n"
-    return {
-        "git_sha": sha.strip(),
-        "git_dirty": bool(diff or untracked),
-        "diff": diff,
-        "untracked": untracked,
-    }
+    return {"git_sha": sha.strip(), **changed, "diff": diff}
 
 
 def installed(packages: Sequence[str]) -> dict[str, str]:

@@ -88,7 +88,7 @@ def agreements(runs: Sequence[Run]) -> list[Agreement]:
     """Every run that repeats another one in a layout of its own, against the one of the fewest ranks."""
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        if run.config and run.rows:
+        if run.config and {"step", "loss", "grad_norm"} <= run.columns.keys():
             groups[experiment(run)].append(run)
     found = []
     for group in groups.values():
@@ -101,9 +101,9 @@ def experiment(run: Run) -> str:
     """What a result should depend on, as canonical JSON: the config's science without its layout."""
     tree: dict[str, Any] = {key: value for key, value in run.config.items() if key not in NOT_SCIENCE}
     tree.pop("parallel", None)
-    tree["train"] = {k: v for k, v in tree.get("train", {}).items() if k != "microbatch_sequences"}
+    tree["train"] = {k: v for k, v in (tree.get("train") or {}).items() if k != "microbatch_sequences"}
     if run.datasets:  # named by content, so that the same data in another place is the same
-        tree["data"] = {k: v for k, v in tree.get("data", {}).items() if k not in DATA_NOT_SCIENCE}
+        tree["data"] = {k: v for k, v in (tree.get("data") or {}).items() if k not in DATA_NOT_SCIENCE}
         tree["data"]["content"] = [entry.get("content_sha256") for entry in run.datasets]
     return json.dumps(tree, sort_keys=True, default=str)
 
@@ -111,7 +111,7 @@ def experiment(run: Run) -> str:
 def compare(reference: Run, other: Run) -> Agreement:
     """Step by step, over the steps that both logged."""
     steps, here, there = np.intersect1d(reference.columns["step"], other.columns["step"], return_indices=True)
-    precision = reference.config.get("precision", {})
+    precision = reference.config.get("precision") or {}
     kinds = {precision.get(part, "float32") for part in ("params", "compute", "reduce")}
     lowest = next((kind for kind in ("bfloat16", "float32", "float64") if kind in kinds), "float32")
     return Agreement(

@@ -1,6 +1,7 @@
 """The report's charts, as plotly figures in plain mappings. CSS gives text and rules their colours."""
 
 import colorsys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,12 +37,12 @@ def colours(runs: Sequence[Run]) -> list[str]:
 
 def dashes(runs: Sequence[Run], pairs: Sequence[Agreement]) -> list[str]:
     """Solid, but for runs that repeat another one: those are drawn over it, dashed."""
-    repeats: dict[int, int] = {}
+    dash: dict[int, str] = {}
+    seen: Counter[int] = Counter()
     for pair in pairs:
-        repeats[id(pair.other)] = 1 + sum(
-            other.reference is pair.reference and id(other.other) in repeats for other in pairs
-        )
-    return [DASHES[repeats.get(id(run), 0) % len(DASHES)] for run in runs]
+        seen[id(pair.reference)] += 1
+        dash[id(pair.other)] = DASHES[seen[id(pair.reference)] % len(DASHES)]
+    return [dash.get(id(run), "solid") for run in runs]
 
 
 def loss_curves(
@@ -50,7 +51,7 @@ def loss_curves(
     """Loss against `x` (tokens or flops), raw and smoothed; `lines` are (label, nats) to draw across."""
     traces: list[dict[str, Any]] = []
     for i, run in enumerate(runs):
-        if "loss" not in run.columns:
+        if not {"loss", x} <= run.columns.keys():
             continue
         loss, along = run.columns["loss"], run.columns[x]
         kept = thinned(loss)

@@ -47,12 +47,12 @@ class Run:
 
     @property
     def layout(self) -> str:
-        return layout_name(self.config.get("parallel", {}))
+        return layout_name(self.config.get("parallel") or {})
 
     @property
     def ranks(self) -> int:
         """How many processes trained it together."""
-        parallel = self.config.get("parallel", {})
+        parallel = self.config.get("parallel") or {}
         return int(np.prod([parallel.get(axis, 1) for axis in ("data", "tensor", "pipeline", "context")]))
 
     @property
@@ -76,7 +76,7 @@ class Run:
     @property
     def datasets(self) -> list[dict[str, Any]]:
         """{path, content_sha256, manifest} of each dataset, as the run recorded them."""
-        return [entry for entry in self.provenance.get("data", []) if isinstance(entry, dict)]
+        return [entry for entry in self.provenance.get("data") or [] if isinstance(entry, dict)]
 
     def last(self, metric: str, default: Any) -> Any:
         """A metric's value in the last row; where there is none, the summary's."""

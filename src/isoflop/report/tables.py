@@ -5,7 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from isoflop.config.errors import as_yaml
+from isoflop.data.manifest import Manifest
 from isoflop.report.gather import Run
 
 
@@ -42,9 +45,17 @@ def dataset_views(runs: Sequence[Run]) -> list[DatasetView]:
     for run in runs:
         for entry in run.datasets:
             sha256 = str(entry.get("content_sha256") or entry.get("path"))
-            view = DatasetView(str(entry.get("path", "")), sha256, entry.get("manifest") or {}, [])
+            view = DatasetView(str(entry.get("path", "")), sha256, _whole(entry.get("manifest")), [])
             views.setdefault(sha256, view).runs.append(run.label)
     return list(views.values())
+
+
+def _whole(manifest: Any) -> Mapping[str, Any]:
+    """A recorded manifest; empty where it is not one."""
+    try:
+        return Manifest.model_validate(manifest).model_dump()
+    except ValidationError:
+        return {}
 
 
 @dataclass(frozen=True)

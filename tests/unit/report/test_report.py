@@ -234,6 +234,17 @@ def test_a_run_without_its_papers_is_shown_with_notes(tmp_path: Path) -> None:
     assert all(note in page for note in notes)
 
 
+def test_a_run_of_another_program_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "other-1").create()
+    folder.metrics.write_text('{"step": 1, "loss": 3.0}\n{"step": 2, "loss": 2.5, "mine": 7}\n')
+    folder.config.write_text("parallel: null\ntrain: null\n")
+    folder.provenance.write_text('{"data": [{"path": "d", "manifest": {"licence": "MIT"}}]}')
+    path, _ = write_report([folder.path], None, None)
+    (run,) = embedded(path.read_text(), "isoflop-data")["runs"]
+    assert (run["final_loss"], run["n_params"], run["metrics"]["mine"]) == (2.5, None, [None, 7])
+    assert "did not record this dataset's manifest" in path.read_text()
+
+
 def test_a_run_that_has_not_begun_is_shown(tmp_path: Path) -> None:
     folder = write_run(tmp_path, steps=30)
     folder.metrics.unlink()
