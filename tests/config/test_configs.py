@@ -18,7 +18,10 @@ from isoflop.model.flops import n_params, n_params_non_embed
 from tests.config.program import groups_of, options_of, program_names
 
 CHOICES = [
-    (name, f"{group}={option}") for name in program_names() for group in groups_of(name) for option in options_of(group)
+    (name, f"{group}={option}")
+    for name in program_names()
+    for group in groups_of(name)
+    for option in options_of(group)
 ]
 SIZES = options_of("model")
 
@@ -81,7 +84,9 @@ def test_the_sizes_are_what_their_names_say() -> None:
         named = re.fullmatch(r"(\d+)([mb])", size)
         if named:
             nominal = int(named[1]) * {"m": 10**6, "b": 10**9}[named[2]]
-            assert n_params(load_run(compose("train", [f"model={size}"])).model) == pytest.approx(nominal, rel=0.03)
+            assert n_params(load_run(compose("train", [f"model={size}"])).model) == pytest.approx(
+                nominal, rel=0.03
+            )
     assert n_params(load_run(compose("train", ["model=debug"])).model) < 10**6
 
 

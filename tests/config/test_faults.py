@@ -17,7 +17,11 @@ ROOT = CONFIGS.parent
 def test_five_faults_of_five_kinds_at_once() -> None:
     words = "optimizr=lion parallel.tensor=5 model.n_layers=abc train.tokens=1e3 optimizer.lr=-1"
     ended = subprocess.run(
-        [sys.executable, "launch/train.py", *words.split()], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "launch/train.py", *words.split()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.stderr == (
         "config: 5 faults\n"
@@ -90,7 +94,10 @@ def test_each_fault_has_its_words(words: str, faults: list[str]) -> None:
         ("parallel.pipeline=2 train.microbatch_sequences=64", "parallel.pipeline"),
         ("parallel.pipeline=2 parallel.stages_per_rank=2", "parallel.stages_per_rank"),
         ("parallel.pipeline=2 parallel.pipeline_schedule=interleaved", "parallel.stages_per_rank"),
-        ("parallel.pipeline=3 parallel.pipeline_schedule=interleaved parallel.stages_per_rank=2", "parallel.pipeline"),
+        (
+            "parallel.pipeline=3 parallel.pipeline_schedule=interleaved parallel.stages_per_rank=2",
+            "parallel.pipeline",
+        ),
         ("parallel.data=3", "train.global_batch_tokens"),
         ("parallel.context=2", "parallel.context"),
         ("parallel.expert=2", "parallel.expert"),
@@ -127,7 +134,11 @@ def test_what_the_rules_allow(words: str) -> None:
 def test_a_rule_says_nothing_of_a_field_that_is_wrong_itself() -> None:
     """width is unknown while it is not a number, so nothing is said of its heads; other rules still are tried."""
     faults = command("model.width=wide model.n_heads=7 train.tokens=5").err.splitlines()[1:]
-    assert [line.split()[0] for line in faults] == ["model.width=wide", "train.tokens=5", "model.n_kv_heads=2"]
+    assert [line.split()[0] for line in faults] == [
+        "model.width=wide",
+        "train.tokens=5",
+        "model.n_kv_heads=2",
+    ]
 
 
 def test_a_fault_inside_a_file_is_found(tmp_path: Path) -> None:
@@ -139,7 +150,9 @@ def test_a_fault_inside_a_file_is_found(tmp_path: Path) -> None:
     assert "model.norm_eps=tiny  must be a number" in faults
 
 
-@pytest.mark.parametrize("text", ["n_layers: [", "n_layers: 1\nn_layers: 2\n", "defaults: [nowhere]\n", "n_layers: ${a.b}\n"])
+@pytest.mark.parametrize(
+    "text", ["n_layers: [", "n_layers: 1\nn_layers: 2\n", "defaults: [nowhere]\n", "n_layers: ${a.b}\n"]
+)
 def test_a_broken_file_is_named_without_a_traceback(tmp_path: Path, text: str) -> None:
     configs = _copied_configs(tmp_path)
     (configs / "model" / "debug.yaml").write_text(text)
@@ -153,7 +166,10 @@ def test_a_sweep_names_the_point_before_any_has_run(tmp_path: Path) -> None:
     ended = command(f"-m runs_dir={tmp_path} optimizer.lr=1e-3,-1 train.steps=1,2")
     assert ended.code == 2
     assert ended.out == ""
-    assert "optimizer.lr=-1  must be greater than 0 (sweep point optimizer.lr=-1 train.steps=1 and 1 more, of 4)" in ended.err
+    assert (
+        "optimizer.lr=-1  must be greater than 0 (sweep point optimizer.lr=-1 train.steps=1 and 1 more, of 4)"
+        in ended.err
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -42,7 +42,9 @@ LEAVES = [
 
 
 @pytest.mark.parametrize(("optimizer", "path"), LEAVES, ids=[f"{o}-{'.'.join(p)}" for o, p in LEAVES])
-def test_a_field_changes_the_id_if_and_only_if_it_changes_the_science(optimizer: str, path: tuple[str, ...]) -> None:
+def test_a_field_changes_the_id_if_and_only_if_it_changes_the_science(
+    optimizer: str, path: tuple[str, ...]
+) -> None:
     config = run_with(optimizer)
     others = list(_others(config, path))
     if ".".join(path) in ONE_VALUE:
@@ -73,7 +75,9 @@ def test_a_number_is_the_same_however_it_is_written() -> None:
 
 
 def test_data_is_its_content_and_not_its_place() -> None:
-    here, there = (RunConfig.model_validate(compose("train", [f"data.path={p}"])) for p in ("datasets/a", "/big/disk/a"))
+    here, there = (
+        RunConfig.model_validate(compose("train", [f"data.path={p}"])) for p in ("datasets/a", "/big/disk/a")
+    )
     assert run_id(here, DATA) == run_id(there, DATA)
     assert run_id(here, DATA) != run_id(here, ["cd" * 32])
 
@@ -86,7 +90,10 @@ def test_a_mixture_is_its_contents_and_weights_in_order() -> None:
     a, b = "ab" * 32, "cd" * 32
     first = run_id(mixed(("x", 1), ("y", 2)), [a, b])
     assert run_id(mixed(("elsewhere", 1), ("y", 2)), [a, b]) == first
-    assert len({first, run_id(mixed(("x", 1), ("y", 3)), [a, b]), run_id(mixed(("y", 2), ("x", 1)), [b, a])}) == 3
+    assert (
+        len({first, run_id(mixed(("x", 1), ("y", 3)), [a, b]), run_id(mixed(("y", 2), ("x", 1)), [b, a])})
+        == 3
+    )
 
 
 def test_a_single_path_is_a_mixture_of_one() -> None:

@@ -58,7 +58,11 @@ class _Reads(Plugin):
         if isinstance(context.type, Instance) and not getattr(context, "is_lvalue", False):
             where = Path(context.api.path)  # type: ignore[attr-defined]
             self.heard.add((context.type.type.name, field, where, context.context.line))
-        return context.default_attr_type if isinstance(context, AttributeContext) else context.default_return_type
+        return (
+            context.default_attr_type
+            if isinstance(context, AttributeContext)
+            else context.default_return_type
+        )
 
 
 @cache
@@ -73,7 +77,9 @@ def reads() -> frozenset[tuple[str, str]]:
     options.per_module_options = {"pydantic.*": {"follow_imports": "silent"}}  # for `model_dump`
     heard = _Reads(options)
     files = [*sorted(SRC.glob("isoflop/**/*.py")), *sorted(RECIPES.glob("*.py"))]
-    build.build([BuildSource(str(file), _module_name(file), None) for file in files], options, extra_plugins=[heard])
+    build.build(
+        [BuildSource(str(file), _module_name(file), None) for file in files], options, extra_plugins=[heard]
+    )
     properties = {file: _properties(file) for file in {where for *_, where, _ in heard.heard}}
     direct: set[tuple[str, str]] = set()
     inside: set[tuple[tuple[str, str], tuple[str, str]]] = set()

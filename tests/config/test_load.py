@@ -11,7 +11,11 @@ from isoflop.config.load import dump_yaml, load_run, read_run_config
 from isoflop.config.schema import RunConfig
 from tests.config.program import options_of
 
-CHOICES = [f"{group}={option}" for group in ("experiment", "debug", "optimizer", "model") for option in options_of(group)]
+CHOICES = [
+    f"{group}={option}"
+    for group in ("experiment", "debug", "optimizer", "model")
+    for option in options_of(group)
+]
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -29,7 +33,9 @@ def test_floats_come_back_exact(lr: float, tmp_path: Path) -> None:
     assert _through_a_file(config, tmp_path).optimizer.lr == lr
 
 
-@pytest.mark.parametrize("text", ["no", "1e3", "null", "0x10", "2026-01-01", "~", "a: b", "ü 語", "- x", "3_000"])
+@pytest.mark.parametrize(
+    "text", ["no", "1e3", "null", "0x10", "2026-01-01", "~", "a: b", "ü 語", "- x", "3_000"]
+)
 def test_texts_come_back_as_texts(text: str, tmp_path: Path) -> None:
     config = load_run({**compose("train"), "runs_dir": text})
     assert _through_a_file(config, tmp_path).runs_dir == text

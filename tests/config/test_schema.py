@@ -14,7 +14,9 @@ SCHEMA = run_schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 
-@pytest.mark.parametrize("choice", ["optimizer=adamw", "optimizer=lion", "model=405b", "experiment=demo-2x2x2"])
+@pytest.mark.parametrize(
+    "choice", ["optimizer=adamw", "optimizer=lion", "model=405b", "experiment=demo-2x2x2"]
+)
 def test_a_valid_run_is_valid_by_the_schema(choice: str) -> None:
     import yaml
 
@@ -66,4 +68,6 @@ def test_every_field_has_a_description() -> None:
 
 
 def _described(part: dict[str, Any]) -> bool:
-    return bool(part.get("description") or "$ref" in part or all("description" in branch for branch in part["anyOf"]))
+    return bool(
+        part.get("description") or "$ref" in part or all("description" in branch for branch in part["anyOf"])
+    )

@@ -33,7 +33,9 @@ def sinusoid_faults(model: ModelConfig) -> Iterator[Fault]:
 def kernel_faults(model: ModelConfig) -> Iterator[Fault]:
     """A kernel that is not installed."""
     if model.attention == "flash" and find_spec("flash_attn") is None:
-        yield Fault("model.attention", "flash", "flash-attn is not installed; `pip install flash-attn`, or auto")
+        yield Fault(
+            "model.attention", "flash", "flash-attn is not installed; `pip install flash-attn`, or auto"
+        )
 
 
 MODEL_CHECKS = (head_faults, group_faults, sinusoid_faults, kernel_faults)
@@ -57,7 +59,9 @@ def tensor_faults(config: RunConfig) -> Iterator[Fault]:
         "train.seq_len": config.train.seq_len,
     }
     if any(size % config.parallel.tensor for size in sizes.values()):
-        yield Fault("parallel.tensor", config.parallel.tensor, _does_not_divide(sizes, config.parallel.tensor))
+        yield Fault(
+            "parallel.tensor", config.parallel.tensor, _does_not_divide(sizes, config.parallel.tensor)
+        )
 
 
 def unavailable_faults(config: RunConfig) -> Iterator[Fault]:
@@ -76,7 +80,9 @@ def stage_faults(config: RunConfig) -> Iterator[Fault]:
         hint = f"makes {stages} stages of model.n_layers={layers}; at most {layers} stages do"
         yield Fault("parallel.pipeline", parallel.pipeline, hint)
     if interleaved and parallel.stages_per_rank < 2:
-        yield Fault("parallel.stages_per_rank", parallel.stages_per_rank, "must be 2 or more when interleaved")
+        yield Fault(
+            "parallel.stages_per_rank", parallel.stages_per_rank, "must be 2 or more when interleaved"
+        )
     if not interleaved and parallel.stages_per_rank > 1:
         hint = "needs parallel.pipeline_schedule=interleaved"
         yield Fault("parallel.stages_per_rank", parallel.stages_per_rank, hint)
@@ -119,9 +125,13 @@ def budget_faults(config: RunConfig) -> Iterator[Fault]:
     """One answer to how long, and of a step at least."""
     steps, tokens, step_tokens = config.train.steps, config.train.tokens, config.train.global_batch_tokens
     if steps is not None and tokens is not None:
-        yield Fault("train.steps", steps, f"and train.tokens={tokens} both say how long; give one, the other null")
+        yield Fault(
+            "train.steps", steps, f"and train.tokens={tokens} both say how long; give one, the other null"
+        )
     if tokens is not None and tokens < step_tokens:
-        yield Fault("train.tokens", tokens, f"is less than one step: train.global_batch_tokens is {step_tokens:,}")
+        yield Fault(
+            "train.tokens", tokens, f"is less than one step: train.global_batch_tokens is {step_tokens:,}"
+        )
 
 
 def data_faults(config: RunConfig) -> Iterator[Fault]:

@@ -80,13 +80,13 @@ class _Program:
                 faults.append(Fault(word, None, "cannot be read; an override is key=value"))
         groups = [item for item in parsed if item.key_or_group in self.options]
         found = {id(item): list(self._group_faults(item)) for item in groups}
-        chosen = [item.input_line for item in groups if not found[id(item)] and not item.is_sweep_override()]
+        chosen = [_line(item) for item in groups if not found[id(item)] and not item.is_sweep_override()]
         keys = list(_keys(self.compose(chosen)))
         for item in parsed:
             if id(item) not in found:
                 found[id(item)] = list(self._key_faults(item, keys))
         faults += [fault for item in parsed for fault in found[id(item)]]
-        return faults, [item.input_line for item in parsed if not found[id(item)]]
+        return faults, [_line(item) for item in parsed if not found[id(item)]]
 
     def _group_faults(self, override: Override) -> Iterator[Fault]:
         group, options = override.key_or_group, self.options[override.key_or_group]
@@ -125,7 +125,9 @@ class _Program:
     def _points(self, overrides: Sequence[str]) -> list[list[str]]:
         """The overrides of each run of a sweep, those that an experiment sweeps over among them."""
         parser = OverridesParser.create()
-        fixed = [item.input_line for item in parser.parse_overrides(list(overrides)) if not item.is_sweep_override()]
+        fixed = [
+            _line(item) for item in parser.parse_overrides(list(overrides)) if not item.is_sweep_override()
+        ]
         params = self._compose(fixed, with_hydra=True).hydra.sweeper.get("params") or {}
         words = [*(f"{key}={value}" for key, value in params.items()), *overrides]
         return BasicSweeper.split_arguments(parser.parse_overrides(words), None)[0]
@@ -148,7 +150,11 @@ class _Program:
 
     def _compose(self, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
         with hydra.initialize_config_dir(version_base=None, config_dir=str(self.configs)):
-            searched = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in self.more)}]"] if self.more else []
+            searched = (
+                [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in self.more)}]"]
+                if self.more
+                else []
+            )
             return hydra.compose(self.name, [*searched, *overrides], return_hydra_config=with_hydra)
 
 
@@ -166,8 +172,12 @@ def _at_points(fault: Fault, where: Sequence[str], n_points: int) -> Fault:
     return Fault(fault.key, fault.given, f"{fault.message} (sweep point {where[0]}{more}, of {n_points})")
 
 
+def _line(override: Override) -> str:
+    return override.input_line or ""
+
+
 def _written(override: Override) -> str:
-    return (override.input_line or "").partition("=")[2]
+    return _line(override).partition("=")[2]
 
 
 def _values(override: Override) -> list[str]:
@@ -189,7 +199,9 @@ def _nearest_key(key: str, keys: Sequence[str]) -> str:
     hint = did_you_mean(key, [known for known in keys if known.count(".") == key.count(".")])
     if "did you mean" in hint:
         return hint
-    near = get_close_matches(key.rpartition(".")[2], {known.rpartition(".")[2] for known in keys}, n=1, cutoff=0.75)
+    near = get_close_matches(
+        key.rpartition(".")[2], {known.rpartition(".")[2] for known in keys}, n=1, cutoff=0.75
+    )
     same = [known for known in keys if near and known.rpartition(".")[2] == near[0]]
     return "; did you mean " + " or ".join(f"`{known}`" for known in same[:2]) + "?" if same else ""
 

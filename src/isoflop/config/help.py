@@ -10,7 +10,9 @@ def program_help(name: str, configs: Path) -> str:
     root = (configs / f"{name}.yaml").read_text()
     tree = yaml.safe_load(root)
     groups = [group for item in tree["defaults"] if isinstance(item, dict) for group in item]
-    chosen = {group: option for item in tree["defaults"] if isinstance(item, dict) for group, option in item.items()}
+    chosen = {
+        group: option for item in tree["defaults"] if isinstance(item, dict) for group, option in item.items()
+    }
     rows = []
     for group in groups:
         options = sorted(file.stem for file in (configs / group).glob("*.yaml"))

@@ -70,7 +70,9 @@ class _Reader:
             part.__dict__.pop(name, None)
         return part
 
-    def _field(self, schema: type[Config], field: FieldInfo, raw: Mapping[str, Any], name: str, where: str) -> Any:
+    def _field(
+        self, schema: type[Config], field: FieldInfo, raw: Mapping[str, Any], name: str, where: str
+    ) -> Any:
         key = _join(where, name)
         if name not in raw:
             if field.is_required():
@@ -83,7 +85,11 @@ class _Reader:
         inner, is_list = _config_class(field.annotation)
         if inner is not None and is_list and isinstance(value, list | tuple):
             return tuple(self.group(inner, item, f"{key}.{i}") for i, item in enumerate(value))
-        if inner is not None and not is_list and not (value is None and type(None) in get_args(field.annotation)):
+        if (
+            inner is not None
+            and not is_list
+            and not (value is None and type(None) in get_args(field.annotation))
+        ):
             return self.group(inner, value, key)
         try:
             annotated = Annotated[field.annotation, field]  # type: ignore[name-defined]
@@ -125,7 +131,9 @@ def _leaf_fault(key: str, value: Any, item: Any) -> Fault:
         options = re.findall(r"'([^']*)'", item["ctx"]["expected"])
         near = did_you_mean(str(item["input"]), options)
         hint = near if "did you mean" in near else ""
-        return Fault(where, as_given(item["input"]), f"must be {item['ctx']['expected'].replace(chr(39), '')}{hint}")
+        return Fault(
+            where, as_given(item["input"]), f"must be {item['ctx']['expected'].replace(chr(39), '')}{hint}"
+        )
     return Fault(where, as_given(item["input"]), _wording(item["type"], item["msg"]))
 
 
@@ -146,7 +154,9 @@ def _wording(kind: str, message: str) -> str:
     if known:
         return known
     message = message.removeprefix("Value error, ").replace(" after validation", "")
-    message = message.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
+    message = message.replace("greater than or equal to", "at least").replace(
+        "less than or equal to", "at most"
+    )
     return re.sub(r"^(Input|String|Tuple|List|Value) should", "must", message)
 
 
