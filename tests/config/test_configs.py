@@ -15,7 +15,7 @@ from isoflop.config.load import load_run
 from isoflop.config.schema import RunConfig, optimizers
 from isoflop.model.decoder import Decoder
 from isoflop.model.flops import n_params, n_params_non_embed
-from tests.config.program import groups_of, options_of, program_names
+from command_line import groups_of, options_of, program_names
 
 CHOICES = [
     (name, f"{group}={option}")

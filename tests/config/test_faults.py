@@ -9,7 +9,7 @@ import pytest
 
 from isoflop.config.base import UserError
 from isoflop.config.compose import CONFIGS
-from tests.config.program import command
+from command_line import command
 
 ROOT = CONFIGS.parent
 
@@ -46,7 +46,10 @@ def test_five_faults_of_five_kinds_at_once() -> None:
         ("++optimizer.beta=2", ["optimizer.beta=2  unknown key; did you mean `betas`?"]),
         ("lr=1", ["lr=1  unknown key; did you mean `optimizer.lr`?"]),
         ("~train.setps", ["~train.setps  unknown key; did you mean `train.steps` or "]),
-        ("train.setps=5 optimizer.lr=1e", ["train.setps=5  unknown key; did you mean `train.steps` or ", "optimizer.lr=1e  must be a number"]),
+        (
+            "train.setps=5 optimizer.lr=1e",
+            ["train.setps=5  unknown key; did you mean `train.steps` or ", "optimizer.lr=1e  must be a number"],
+        ),
         ("optimizer.betas=[0.9,1.5]", ["optimizer.betas.1=1.5  must be less than 1"]),
         ("optimizer.betas=[0.9]", ["optimizer.betas.1  is missing"]),
         ("optimizer.name=loin", ["optimizer.name=loin  unknown name; did you mean `lion`?"]),
@@ -61,7 +64,7 @@ def test_five_faults_of_five_kinds_at_once() -> None:
         ("optimizer.lr=inf", ["optimizer.lr=inf  must be a finite number"]),
         (
             "data.path=null data.mixture=[{path:a,weigth:1}]",
-            ["data.mixture.0.weigth=1  unknown key; did you mean `weight`?", "data.mixture.0.weight  is missing"],
+            ["data.mixture.0.weigth=1  unknown key; did you mean `weight`", "data.mixture.0.weight  is missing"],
         ),
         ("seed=1,2", ["seed=1,2  is several values; add -m to sweep over them, or write [1,2] for a list"]),
         ("data.path=[1", ["data.path=[1  cannot be read; an override is key=value"]),
@@ -132,7 +135,7 @@ def test_what_the_rules_allow(words: str) -> None:
 
 
 def test_a_rule_says_nothing_of_a_field_that_is_wrong_itself() -> None:
-    """width is unknown while it is not a number, so nothing is said of its heads; other rules still are tried."""
+    """Nothing is said of the heads of a width that is not a number; other rules still are tried."""
     faults = command("model.width=wide model.n_heads=7 train.tokens=5").err.splitlines()[1:]
     assert [line.split()[0] for line in faults] == [
         "model.width=wide",

@@ -13,7 +13,7 @@ from isoflop.config.identity import run_id
 from isoflop.config.schema import RunConfig, optimizers
 
 DATA = ["ab" * 32]
-# What may differ between two runs of the same experiment (design: cluster, monitor, paths, checkpoint cadence).
+# What may differ between two runs of one experiment: cluster, monitor, paths, checkpoint cadence.
 SAME_RUN = {"name", "runs_dir", "resume", "cluster", "monitor", "checkpoint", "data.path", "data.verify"}
 
 ONE_VALUE = {"engine.name", "optimizer.name", "cluster.name"}  # Literals of one option

@@ -1,4 +1,4 @@
-"""Every field of the configuration is read by the code that it configures: a knob that does nothing is a defect.
+"""Every field of the configuration is read by the code: a knob that does nothing is a defect.
 
 The type checker tells, of every `x.field` in src/ and data_pipelines/, what `x` is. A read inside a
 property of a config class (`ranks`, `entries`) counts as a read of the field where the property itself
@@ -30,7 +30,7 @@ from isoflop.config.compose import compose
 from isoflop.config.load import load_run
 from isoflop.config.pipeline import load_pipeline
 from isoflop.config.schema import optimizers
-from tests.config.program import program_names
+from command_line import program_names
 
 SRC = Path(isoflop.__file__).parents[1]
 RECIPES = SRC.parent / "data_pipelines"
@@ -42,7 +42,7 @@ LABELS = {("PipelineConfig", "name")}
 
 
 class _Reads(Plugin):
-    """Hears of every attribute that the checker types: the receiver's class, the field, the file and the line."""
+    """Hears of every attribute that the checker types: receiver's class, field, file and line."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from isoflop.config.compose import CONFIGS
-from tests.config.program import program_names
+from command_line import program_names
 
 HEAVY = {"torch", "numpy", "wandb", "datatrove", "transformers", "tokenizers", "plotly", "scipy", "pandas"}
 

@@ -9,7 +9,7 @@ from isoflop.config.compose import compose
 from isoflop.config.identity import run_id
 from isoflop.config.load import dump_yaml, load_run, read_run_config
 from isoflop.config.schema import RunConfig
-from tests.config.program import options_of
+from command_line import options_of
 
 CHOICES = [
     f"{group}={option}"

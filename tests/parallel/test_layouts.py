@@ -113,7 +113,7 @@ def test_bf16_stays_near(curves: dict[str, Curve | str]) -> None:
     assert isinstance(alone, Curve)
     assert isinstance(whole, Curve)
     assert_same_run(curves, "data-zero3-bf16", "one-bf16", TOLERANCE[BF16])
-    assert 0 < relative_difference(alone.loss, whole.loss) < 1e-2
+    assert 0 < relative_difference(alone.loss, whole.loss[:10]) < 1e-2
 
 
 @pytest.mark.parametrize("model", MODELS)

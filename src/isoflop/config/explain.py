@@ -34,7 +34,7 @@ def load(program: str, composed: Mapping[str, Any]) -> Config:
 
 
 def composition_error(name: str, configs: Path, argv: Sequence[str], error: Exception) -> ConfigError:
-    """Why Hydra gave up: the faults of `argv` and of what the rest of it composes, or else Hydra's own words."""
+    """Why Hydra gave up: the faults of `argv` and of what the rest of it composes, else Hydra's own words."""
     GlobalHydra.instance().clear()
     program = _Program(name, configs, argv)
     faults: list[Fault] = []
@@ -111,7 +111,7 @@ class _Program:
             yield Fault(f"~{key}" if override.is_delete() else key, given, hint)
 
     def validation_faults(self, overrides: Sequence[str]) -> list[Fault]:
-        """What validation finds in the composition of `overrides`; in a sweep, with the point it is found at."""
+        """What validation finds in what `overrides` compose; in a sweep, with the point it is found at."""
         if not self.args.multirun:
             return list(self._point_faults(overrides))
         points = self._points(overrides)

@@ -18,7 +18,7 @@ def load_run(composed: Mapping[str, Any]) -> RunConfig:
 
 
 def dump_yaml(config: RunConfig) -> str:
-    """`config` in full, every default written out; `read_run_config` gives back an equal one, floats exact."""
+    """`config` in full, every default written out; `read_run_config` gives an equal one, floats exact."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 

@@ -1,4 +1,4 @@
-"""Names that stand for components: a component registers its config beside its code, nothing else is edited."""
+"""Names that stand for components: each registers its config beside its code, nothing else is edited."""
 
 import importlib
 import pkgutil

@@ -16,7 +16,7 @@ Check = Callable[[C], Iterable[Fault]]
 
 
 def validate(raw: Mapping[str, Any], schema: type[C], *checks: Check[C]) -> C:
-    """`raw` as a `schema`. Raises ConfigError with the faults of fields and, as far as can be told, across them."""
+    """`raw` as a `schema`. Raises ConfigError with all faults of fields and, as far as can be told, across."""
     try:
         config = schema.model_validate(raw)
     except ValidationError as error:
@@ -50,7 +50,7 @@ class _Reader:
         self.faults: list[Fault] = []
 
     def group(self, schema: type[C], raw: Any, where: str) -> C | None:
-        """`raw` as far as it is right, as a `schema` that lacks its faulty fields. None: not even a mapping."""
+        """`raw` as far as it is right: a `schema` that lacks its faulty fields. None: not a mapping."""
         fields = schema.model_fields
         if not isinstance(raw, Mapping):
             self.faults.append(Fault(where, as_given(raw), f"must be a group of keys: {', '.join(fields)}"))
@@ -112,7 +112,7 @@ class _Reader:
 
 
 def _config_class(annotation: Any) -> tuple[type[Config] | None, bool]:
-    """The config class that an annotation holds, and whether it holds many: `C`, `C | None`, `tuple[C, ...]`."""
+    """The config class that an annotation holds, and whether many: `C`, `C | None`, `tuple[C, ...]`."""
     if get_origin(annotation) in (Union, UnionType):
         kinds = [arg for arg in get_args(annotation) if arg is not type(None)]
         return _config_class(kinds[0]) if len(kinds) == 1 else (None, False)

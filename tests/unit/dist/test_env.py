@@ -61,7 +61,15 @@ def test_torchrun_itself(tmp_path) -> None:
         "ranks = launched_ranks()\n"
         "open(f'{sys.argv[1]}/{ranks.rank}', 'w').write(repr(ranks))\n"
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, tmp_path]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        script,
+        tmp_path,
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     found = [(tmp_path / str(rank)).read_text() for rank in range(2)]
     assert found == [repr(Ranks(rank, 2, rank, 2, "torchrun")) for rank in range(2)]
@@ -103,7 +111,7 @@ def test_what_the_user_set_stays() -> None:
 
 
 def test_jobs_and_steps_on_one_node_do_not_meet() -> None:
-    """Fifty jobs in a row of fifty steps each: no two have one port, and none is a port that Linux gives away."""
+    """Fifty jobs in a row, of fifty steps: no two have one port, and Linux gives none of them away."""
     ports = set()
     for job in range(1_234_567, 1_234_617):
         for step in range(50):
@@ -126,14 +134,20 @@ def test_jobs_and_steps_on_one_node_do_not_meet() -> None:
         ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR is not"),
         ({**SRUN, "SLURM_STEP_NUM_TASKS": "many"}, "SLURM_STEP_NUM_TASKS='many'"),
         ({**SRUN, "SLURM_PROCID": "8"}, "rank 8 of 8"),
-        ({name: value for name, value in SRUN.items() if name != "SLURM_LOCALID"}, "SLURM_LOCALID is not set"),
+        (
+            {name: value for name, value in SRUN.items() if name != "SLURM_LOCALID"},
+            "SLURM_LOCALID is not set",
+        ),
         ({name: value for name, value in SRUN.items() if name != "SLURM_JOB_ID"}, "SLURM_JOB_ID is not set"),
-        ({name: value for name, value in SRUN.items() if name != "SLURM_STEP_NODELIST"}, "SLURM_STEP_NODELIST"),
+        (
+            {name: value for name, value in SRUN.items() if name != "SLURM_STEP_NODELIST"},
+            "SLURM_STEP_NODELIST",
+        ),
     ],
 )
 def test_nonsense_is_the_users_to_mend(env: dict[str, str], named: str) -> None:
     """One line that says which variable."""
-    with pytest.raises(UserError, match="^ranks: ") as mistake:
+    with pytest.raises(UserError, match=r"^ranks: ") as mistake:
         launched_ranks(dict(env))
     assert named in str(mistake.value)
     assert "\n" not in str(mistake.value)

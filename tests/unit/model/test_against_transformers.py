@@ -50,7 +50,9 @@ def their_model(kind: str, tied: bool) -> nn.Module:
         "tie_word_embeddings": tied,
         "attn_implementation": "eager",
     }
-    model = LlamaForCausalLM(LlamaConfig(**sizes)) if kind == "llama" else Qwen3ForCausalLM(Qwen3Config(**sizes))
+    model = (
+        LlamaForCausalLM(LlamaConfig(**sizes)) if kind == "llama" else Qwen3ForCausalLM(Qwen3Config(**sizes))
+    )
     return model.eval()
 
 
@@ -58,7 +60,9 @@ def their_model(kind: str, tied: bool) -> nn.Module:
 @pytest.mark.parametrize("kind", ["llama", "qwen3"])
 def test_logits_and_gradients_are_those_of_transformers(kind: str, tied: bool) -> None:
     """In float32, which is what transformers turns and normalises in, to 1e-5 of the largest value."""
-    config = tiny_config(n_layers=3, tied=tied, qk_norm=kind == "qwen3", rope_theta=500.0, document_mask=False)
+    config = tiny_config(
+        n_layers=3, tied=tied, qk_norm=kind == "qwen3", rope_theta=500.0, document_mask=False
+    )
     ours, theirs = tiny_decoder(config, torch.float32), their_model(kind, tied)
     theirs.load_state_dict({their_name(name): tensor for name, tensor in ours.state_dict().items()})
     tokens = random_tokens(2, 33)
@@ -72,5 +76,7 @@ def test_logits_and_gradients_are_those_of_transformers(kind: str, tied: bool) -
         expected = gradients.pop(their_name(name))
         scale = expected.abs().max().item()
         assert scale > 1e-4, name
-        assert_close(parameter.grad, expected, rtol=0, atol=1e-5 * scale, msg=lambda text, name=name: name + text)
+        assert_close(
+            parameter.grad, expected, rtol=0, atol=1e-5 * scale, msg=lambda text, name=name: name + text
+        )
     assert not gradients

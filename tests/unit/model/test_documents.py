@@ -36,7 +36,7 @@ def test_without_the_mask_a_sequence_is_one_document(positions: str) -> None:
 
 
 def test_positions_count_from_the_start_of_each_document() -> None:
-    """As a loop counts them, also where a number comes back later and where a row begins as the last ended."""
+    """As a loop counts them, also where a number comes back, or a row begins with the last one's."""
     documents = torch.randint(3, (20, 30), generator=torch.Generator().manual_seed(0))
     documents[1] = documents[0, -1]
     expected = []

@@ -41,11 +41,14 @@ def test_parameters_are_those_that_torch_counts() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [tiny_config(), tiny_config(activation="gelu", n_kv_heads=None, d_head=None, tied=False, positions="learned")],
+    [
+        tiny_config(),
+        tiny_config(activation="gelu", n_kv_heads=None, d_head=None, tied=False, positions="learned"),
+    ],
     ids=["gated-grouped-tied", "plain-untied"],
 )
 def test_flops_are_those_that_torch_counts(config: ModelConfig) -> None:
-    """Matrix products with weights exactly; of attention's, torch counts whole squares and we the lower half."""
+    """Products with weights exactly; of attention's, torch counts whole squares and we the lower half."""
     tokens = random_tokens(3, 16)
     model = Decoder(config)
     # torch's own attention in two plain products, so that its backward computes nothing again

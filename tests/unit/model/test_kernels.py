@@ -2,6 +2,7 @@
 
 import sys
 import types
+from itertools import pairwise
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from torch.testing import assert_close
 
 from isoflop.model.kernels import Flex, Sdpa
 
-DOCUMENTS = packed([5, 20, 8], [33], [33], [1, 31, 1])  # two rows end with the number that the next begins with
+DOCUMENTS = packed(
+    [5, 20, 8], [33], [33], [1, 31, 1]
+)  # two rows end with the number that the next begins with
 
 
 def queries_keys_values(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,7 +40,9 @@ def naive_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 
 def documents_of(row: Tensor, masked: bool) -> list[Tensor]:
     """The places (bool) of each document of a row; all places where they are not masked."""
-    return [row == document for document in row.unique()] if masked else [torch.ones_like(row, dtype=torch.bool)]
+    return (
+        [row == document for document in row.unique()] if masked else [torch.ones_like(row, dtype=torch.bool)]
+    )
 
 
 @pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
@@ -76,15 +81,18 @@ def flash_attn_varlen_func(
     max_seqlen_k: int,
     causal: bool = False,
 ) -> Tensor:
-    """What flash-attn documents: (total, heads, d_head) each, sequences from each int32 offset to the next."""
+    """What flash-attn documents: (total, heads, d_head) each, a sequence from each offset to the next."""
     assert cu_seqlens_q.dtype == cu_seqlens_k.dtype == torch.int32
     assert torch.equal(cu_seqlens_q, cu_seqlens_k)
     offsets = cu_seqlens_q.tolist()
     assert (offsets[0], offsets[-1]) == (0, len(q))
-    lengths = [end - start for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    lengths = [end - start for start, end in pairwise(offsets)]
     assert max(lengths) == max_seqlen_q == max_seqlen_k
     return torch.cat(
-        [naive_attention(*one, causal) for one in zip(q.split(lengths), k.split(lengths), v.split(lengths), strict=True)]
+        [
+            naive_attention(*one, causal)
+            for one in zip(q.split(lengths), k.split(lengths), v.split(lengths), strict=True)
+        ]
     )
 
 

@@ -1,4 +1,4 @@
-"""The decoder's options, each against its formula written out: one token, one head, one document at a time."""
+"""The decoder's options against their formulas, written out token by token, head by head."""
 
 import math
 
@@ -18,7 +18,10 @@ def norm(x: Tensor, weights: dict[str, Tensor], name: str, config: ModelConfig) 
     if config.norm == "rmsnorm":
         return gain * x / (x.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt()
     centred = x - x.mean(-1, keepdim=True)
-    return gain * centred / (centred.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt() + weights[f"{name}.bias"]
+    return (
+        gain * centred / (centred.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt()
+        + weights[f"{name}.bias"]
+    )
 
 
 def position_vector(place: int, weights: dict[str, Tensor], config: ModelConfig) -> Tensor:
@@ -40,7 +43,9 @@ def turned(x: Tensor, place: int, config: ModelConfig) -> Tensor:
     return torch.cat((out.real, out.imag))
 
 
-def attention(x: Tensor, places: list[int], weights: dict[str, Tensor], name: str, config: ModelConfig) -> Tensor:
+def attention(
+    x: Tensor, places: list[int], weights: dict[str, Tensor], name: str, config: ModelConfig
+) -> Tensor:
     """x (seq, width) of one document."""
     d, shared = config.head_dim, config.n_heads // config.kv_heads
     q, k, v = ((x @ weights[f"{name}.{part}.weight"].T).split(d, dim=-1) for part in "qkv")

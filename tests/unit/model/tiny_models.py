@@ -13,7 +13,7 @@ VOCAB_SIZE = 53
 
 
 def tiny_config(**changes: Any) -> ModelConfig:
-    """Two blocks, six query heads in two groups; every size is another number, so that none can be swapped."""
+    """Two blocks, six query heads in two groups; sizes that cannot stand for one another."""
     return ModelConfig(
         **{
             "n_layers": 2,
@@ -50,4 +50,6 @@ def random_tokens(batch: int, seq_len: int, seed: int = 0) -> Tensor:
 
 def packed(*sequences: list[int]) -> Tensor:
     """Document numbers (batch, seq) of sequences that pack documents of these lengths."""
-    return torch.tensor([[d for d, length in enumerate(lengths) for _ in range(length)] for lengths in sequences])
+    return torch.tensor(
+        [[d for d, length in enumerate(lengths) for _ in range(length)] for lengths in sequences]
+    )

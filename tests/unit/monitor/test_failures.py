@@ -89,7 +89,12 @@ def test_the_end_is_written_down(folder: RunFolder) -> None:
         "rank": 3,
         "cause": "nan",
     }
-    assert json.loads(folder.summary.read_text()) == {"name": "a", "status": "failed", "restarts": 2, "step": 2}
+    assert json.loads(folder.summary.read_text()) == {
+        "name": "a",
+        "status": "failed",
+        "restarts": 2,
+        "step": 2,
+    }
 
 
 def test_a_run_that_never_began_fails_at_step_0(folder: RunFolder) -> None:

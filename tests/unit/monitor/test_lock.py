@@ -30,7 +30,9 @@ def test_a_second_program_is_refused_until_the_first_dies(tmp_path: Path) -> Non
         for _ in range(2):
             with pytest.raises(UserError) as refusal, locked(tmp_path):
                 pytest.fail("two hold the lock")
-            assert f"{tmp_path}: process {holder.pid} on {os.uname().nodename} is training here" in str(refusal.value)
+            assert f"{tmp_path}: process {holder.pid} on {os.uname().nodename} is training here" in str(
+                refusal.value
+            )
     finally:
         holder.kill()
         holder.communicate()
@@ -45,7 +47,9 @@ def test_a_folder_can_be_held_again_and_again(tmp_path: Path) -> None:
         raise RuntimeError("inside")
     with locked(tmp_path), pytest.raises(UserError) as refusal, locked(tmp_path):
         pytest.fail("two hold the lock")
-    assert str(refusal.value).startswith(f"{tmp_path}: process {os.getpid()} on {os.uname().nodename} is training")
+    assert str(refusal.value).startswith(
+        f"{tmp_path}: process {os.getpid()} on {os.uname().nodename} is training"
+    )
 
 
 def test_another_folder_is_free(tmp_path: Path) -> None:
@@ -56,7 +60,7 @@ def test_another_folder_is_free(tmp_path: Path) -> None:
         assert (one / ".lock").read_text() == (other / ".lock").read_text()
 
 
-@pytest.mark.parametrize("make", ["nothing", "a folder", "a full disk"])
+@pytest.mark.parametrize("make", ["nothing", "a folder", "a device"])
 def test_a_lock_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path, make: str) -> None:
     """It is not mistaken for another program, and nothing runs without the lock."""
     folder = tmp_path / "run"
@@ -64,7 +68,7 @@ def test_a_lock_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path, make
         folder.mkdir()
     if make == "a folder":
         (folder / ".lock").mkdir()
-    if make == "a full disk":
+    if make == "a device":
         (folder / ".lock").symlink_to("/dev/full")
     with pytest.raises(UserError, match=r"\.lock: cannot be written: "), locked(folder):
         pytest.fail("runs without a lock")

@@ -21,7 +21,7 @@ NOWHERE = {"git_sha": None, "git_dirty": None, "diff": None, "untracked": None}
 
 @pytest.fixture(autouse=True)
 def _plain_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """git as it comes: no user's settings, no repository of a hook that runs the tests, none above tmp_path."""
+    """git as it comes: no user's settings, no repository of a hook that runs us, none above tmp_path."""
     for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -31,7 +31,9 @@ def _plain_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def git(folder: Path, *words: str) -> str:
     who = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
-    return subprocess.run(["git", "-C", folder, *who, *words], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["git", "-C", folder, *who, *words], check=True, capture_output=True, text=True
+    ).stdout
 
 
 @pytest.fixture
@@ -103,12 +105,19 @@ def test_versions_are_of_what_is_installed() -> None:
 
 def tiny_run(**data: Any) -> RunConfig:
     model = {"n_layers": 1, "width": 8, "n_heads": 2, "d_ff": 8, "vocab_size": 256}
-    groups = dict.fromkeys(("engine", "schedule", "precision", "checkpoint", "monitor", "cluster"), {})
+    groups = {name: {} for name in ("engine", "schedule", "precision", "checkpoint", "monitor", "cluster")}
     parallel = {"data": 2, "tensor": 2}
     train = {"seq_len": 16, "global_batch_tokens": 1024}
     optimizer = {"name": "adamw", "lr": 1e-3}
     return load_run(
-        {"name": "t", "model": model, "parallel": parallel, "train": train, "optimizer": optimizer, "data": data}
+        {
+            "name": "t",
+            "model": model,
+            "parallel": parallel,
+            "train": train,
+            "optimizer": optimizer,
+            "data": data,
+        }
         | groups
     )
 
@@ -117,7 +126,9 @@ def test_provenance_names_the_data_that_was_read(tmp_path: Path) -> None:
     """Each dataset of a mixture, in order, with its manifest and that file's hash; and it is JSON."""
     roots = [write_dataset(tmp_path / str(i), random_documents(9, seed=i)) for i in range(2)]
     config = tiny_run(mixture=[{"path": str(root), "weight": 1} for root in roots])
-    written = json.loads(json.dumps(provenance(config, [read_manifest(root) for root in roots], "0123456789")))
+    written = json.loads(
+        json.dumps(provenance(config, [read_manifest(root) for root in roots], "0123456789"))
+    )
     assert [entry["path"] for entry in written["data"]] == list(map(str, roots))
     for entry, root in zip(written["data"], roots, strict=True):
         content = (root / "manifest.json").read_bytes()

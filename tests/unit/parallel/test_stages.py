@@ -42,7 +42,7 @@ def test_no_split_has_a_lighter_heaviest_stage(vocab_size: int) -> None:
 def test_the_head_costs_the_last_stage_layers() -> None:
     """A head of three blocks on 9 layers: 6 and 3, not 5 and 4."""
     model = config(9, vocab_size=3 * (4 * 16 + 3 * 24))
-    assert stage_layers(model, 2) == [range(0, 6), range(6, 9)]
+    assert stage_layers(model, 2) == [range(6), range(6, 9)]
 
 
 def test_more_stages_than_layers_are_refused() -> None:
