@@ -54,7 +54,7 @@ lint: $(READY) ## style (ruff), types (mypy), and who may import whom
 
 docs: $(READY) ## the documentation, into site/
 	$(SAY) "docs"
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo site/index.html
 
 clean: ## remove .venv, caches and site/; datasets/ and runs/ stay

@@ -41,9 +41,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="in each arm of a round")
     options = parser.parse_args()
     print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.rounds} × {options.steps} steps"
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.rounds}×{options.steps} steps"
     )
-    print(f"{'model':<10}{'ours ms':>10}{'bare ms':>10}{'ratio':>8}   min … max")
+    print(f"{'model':<10}{'ours ms':>10}{'bare ms':>10}{'ratio':>8}  min … max")
     for model, batch_tokens in (("ladder-s", 2048), ("debug", 8192)):
         config = load_run(
             compose(
@@ -59,7 +59,7 @@ def main() -> None:
         ours, bare, ratios = compare(config, options.rounds, options.steps)
         low, high = min(ratios), max(ratios)
         print(
-            f"{model:<10}{ours:>10.2f}{bare:>10.2f}{statistics.median(ratios):>8.3f}   {low:.3f} … {high:.3f}",
+            f"{model:<10}{ours:>10.2f}{bare:>10.2f}{statistics.median(ratios):>8.3f}  {low:.3f} … {high:.3f}",
             flush=True,
         )
 

@@ -225,7 +225,7 @@ class MonitorConfig(Config):
     tags: tuple[str, ...] = ()
     """Words to find the run by."""
     peak_flops_per_second: Positive | None = None
-    """Of one device, for MFU; null: the data sheet's or, on a CPU, measured."""
+    """Of one GPU, or of a machine's CPUs together, for MFU; null: the data sheet's, or measured."""
     profile_steps: Whole = 0
     """Steps traced to `profile/` after the first, as `debug=profiler` does."""
 

@@ -27,9 +27,9 @@ def launched_ranks(env: MutableMapping[str, str] = os.environ) -> Ranks | None:
     """
     if "RANK" in env and "WORLD_SIZE" in env:
         ranks = _torchrun_ranks(env)
-    elif "SLURM_PROCID" in env and "SLURM_STEP_ID" in env and _number(env, "SLURM_STEP_NUM_TASKS", 1) > 1:
+    elif _number(env, "SLURM_STEP_NUM_TASKS", 1) > 1:
         ranks = _slurm_ranks(env)
-    else:  # also an sbatch script's own shell, which has SLURM_PROCID=0 but is no step
+    else:  # also an sbatch script's own shell, which is no step though it has SLURM_PROCID=0
         return None
     if not (0 <= ranks.rank < ranks.world_size and 0 <= ranks.local_rank < ranks.local_world_size):
         local = f"{ranks.local_rank} of {ranks.local_world_size} on this node"

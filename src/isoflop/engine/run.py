@@ -79,6 +79,6 @@ def build_recorder(
     config: RunConfig, run_id: str, folder: RunFolder, ranks: Ranks, device: torch.device, progress: Progress
 ) -> Recorder:
     """Sinks on the first rank; on the others none."""
-    first = ranks.rank == 0
-    sinks = build_sinks(config, folder, run_id, progress.step, total_steps(config)) if first else []
-    return Recorder(config, folder, device, sinks, first)
+    steps = total_steps(config)
+    sinks = build_sinks(config, folder, run_id, progress.step, steps) if ranks.rank == 0 else []
+    return Recorder(config, folder, device, sinks, ranks)

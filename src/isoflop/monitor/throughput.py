@@ -1,5 +1,6 @@
 """How fast a device could be, and how much memory the run took."""
 
+import os
 import resource
 import sys
 import time
@@ -24,14 +25,14 @@ DATA_SHEETS: tuple[tuple[str, dict[torch.dtype, float]], ...] = (
     ("L4", {torch.bfloat16: 121e12, torch.float32: 30.3e12}),
     ("MI300X", {torch.bfloat16: 1307.4e12, torch.float32: 163.4e12, torch.float64: 163.4e12}),
 )
-MEASURE_SECONDS = 0.025
+MEASUREMENTS = 25
 
 
 def device_peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     """Peak FLOP/s of one device in `dtype`, the denominator of MFU.
 
-    From the data sheet; a CPU, or a device or precision that the table lacks, is measured instead by a short
-    matrix product on the threads that this process has, so that its MFU is a fraction of what matmul reaches.
+    From the data sheet; a device or precision that the table lacks is measured instead, and so is a CPU: all
+    its cores together, however many ranks share them. MFU is then a fraction of what matmul reaches.
     """
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
@@ -55,18 +56,28 @@ def data_sheet(device_name: str) -> dict[torch.dtype, float]:
 
 
 def measured_matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """The best of a few square products, in FLOP/s. Takes some 25 ms on a CPU."""
+    """The best of many square products, in FLOP/s, on every core of a CPU. Takes some 10 ms there.
+
+    The best, not the mean: other programs on the machine can only make a product slower.
+    """
     size = 4096 if device.type == "cuda" else 256
-    left = torch.ones(size, size, dtype=dtype, device=device)
-    best_seconds, deadline = float("inf"), time.perf_counter() + MEASURE_SECONDS
-    out = left @ left  # warm-up: threads, libraries
-    while best_seconds == float("inf") or time.perf_counter() < deadline:
-        _synchronize(device)
-        start = time.perf_counter()
-        torch.mm(left, left, out=out)
-        _synchronize(device)
-        best_seconds = min(best_seconds, time.perf_counter() - start)
-    return 2 * size**3 / best_seconds
+    threads = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    try:
+        left = torch.ones(size, size, dtype=dtype, device=device)
+        out = left @ left  # warm-up: threads, libraries
+        return 2 * size**3 / min(_seconds(left, out) for _ in range(MEASUREMENTS))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _seconds(left: torch.Tensor, out: torch.Tensor) -> float:
+    """How long one product of `left` with itself takes."""
+    _synchronize(left.device)
+    start = time.perf_counter()
+    torch.mm(left, left, out=out)
+    _synchronize(left.device)
+    return time.perf_counter() - start
 
 
 def peak_memory_bytes(device: torch.device) -> int:

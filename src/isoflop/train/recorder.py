@@ -10,6 +10,7 @@ import torch
 from isoflop.checkpoint.marker import Progress
 from isoflop.config.schema import RunConfig
 from isoflop.dist.collectives import max_over_ranks, sum_over_ranks
+from isoflop.dist.env import Ranks
 from isoflop.monitor.folder import RunFolder, RunSummary, Status
 from isoflop.monitor.sinks import RunIntro, Sink
 from isoflop.monitor.throughput import device_peak_flops, peak_memory_bytes
@@ -30,15 +31,12 @@ class Recorder:
     folder: RunFolder
     device: torch.device
     sinks: list[Sink]
-    is_first: bool
+    ranks: Ranks
     peak_flops_per_second: float = math.nan  # of all devices together
 
     def open(self, intro: RunIntro) -> None:
         """Measure what a step is compared with, and open the sinks."""
-        given = self.config.monitor.peak_flops_per_second
-        compute = getattr(torch, self.config.precision.compute)
-        peak = given if given is not None else device_peak_flops(self.device, compute)
-        (self.peak_flops_per_second,) = sum_over_ranks([peak], self.device)
+        (self.peak_flops_per_second,) = sum_over_ranks([self._peak_here()], self.device)
         for sink in self.sinks:
             sink.open(intro)
 
@@ -70,14 +68,22 @@ class Recorder:
         for sink in self.sinks:
             sink.log(row)
 
+    def _peak_here(self) -> float:
+        """This rank's part of the peak: its GPU's; on CPUs a whole machine's, counted by its first rank."""
+        if self.device.type == "cpu" and self.ranks.local_rank:
+            return 0.0
+        given = self.config.monitor.peak_flops_per_second
+        compute = getattr(torch, self.config.precision.compute)
+        return given if given is not None else device_peak_flops(self.device, compute)
+
     def event(self, event: str, step: int, **more: Any) -> None:
         """One line in events.jsonl."""
-        if self.is_first:
+        if self.ranks.rank == 0:
             self.folder.append_event(event, step, **more)
 
     def close(self, status: Status, summary: RunSummary, wall_seconds: float) -> None:
         """Write the end down, then let the sinks go. `wall_seconds` are this attempt's."""
-        if self.is_first:
+        if self.ranks.rank == 0:
             self.folder.write_summary(summary)
         self.event(ENDS[status], summary["step"], wall_seconds=wall_seconds)
         for sink in self.sinks:

@@ -24,13 +24,18 @@ class Clock:
         monkeypatch.setattr(failures.time, "time", lambda: self.now)
 
 
-def test_the_first_note_tells_the_cause(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("first", range(3))
+def test_the_first_note_tells_the_cause(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
     """Not the rank that ended first, nor the lowest: the one that failed first, the rest lost their peer."""
     clock = Clock(monkeypatch)
-    for rank, at, cause in ((0, 30.0, "peer closed"), (2, 20.0, "nan in layer 3"), (1, 25.0, "peer closed")):
-        clock.now = at
-        write_failure(folder, rank, cause)
-    assert first_failure(folder, {0: 1, 1: 1, 2: 1}) == Failure(rank=2, time=20.0, cause="nan in layer 3")
+    for rank in range(3):
+        clock.now = 20.0 if rank == first else 30.0 - rank
+        write_failure(folder, rank, "nan in layer 3" if rank == first else "peer closed")
+    for ended in ((0, 1, 2), (2, 1, 0)):
+        found = first_failure(folder, dict.fromkeys(ended, 1))
+        assert found == Failure(rank=first, time=20.0, cause="nan in layer 3")
 
 
 def test_a_killed_rank_is_first_where_it_ended_first(folder: RunFolder) -> None:
