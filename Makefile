@@ -12,7 +12,7 @@ RUNS := runs
 DATA := datasets/docs
 SAY := @printf '\n==> %s\n'
 
-.PHONY: help setup data demo test lint docs clean
+.PHONY: help setup data demo test lint docs bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ demo: $(DATA)/manifest.json ## the main job: data, a run in 3D parallel and in o
 
 test: $(READY) ## the tests, on two cores in at most 15 minutes
 	$(SAY) "tests"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY) ## style (ruff), types (mypy), and who may import whom
 	$(SAY) "ruff"
@@ -56,6 +56,10 @@ docs: $(READY) ## the documentation, into site/
 	$(SAY) "docs"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo site/index.html
+
+bench: $(READY) ## what a training step costs beside a bare PyTorch loop
+	$(SAY) "bench: a training step beside a bare loop, interleaved"
+	$(BIN)/python benchmarks/step.py
 
 clean: ## remove .venv, caches and site/; datasets/ and runs/ stay
 	$(SAY) "removing .venv, caches and site/"

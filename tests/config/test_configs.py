@@ -2,20 +2,23 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from command_line import groups_of, options_of, program_names
 
 from isoflop.config.base import Config
-from isoflop.config.compose import CONFIGS, compose
+from isoflop.config.compose import CONFIGS
+from isoflop.config.compose import compose as compose_afresh
 from isoflop.config.explain import load
 from isoflop.config.load import load_run
 from isoflop.config.schema import RunConfig, optimizers
 from isoflop.model.decoder import Decoder
 from isoflop.model.flops import n_params, n_params_non_embed
-from command_line import groups_of, options_of, program_names
 
 CHOICES = [
     (name, f"{group}={option}")
@@ -24,16 +27,21 @@ CHOICES = [
     for option in options_of(group)
 ]
 SIZES = options_of("model")
+compose = cache(compose_afresh)  # nothing here changes what it is given
+
+
+def composed(name: str, *overrides: str) -> dict[str, Any]:
+    return compose(name, overrides)
 
 
 @pytest.mark.parametrize("name", program_names())
 def test_a_program_composes_without_a_word(name: str) -> None:
-    load(name, compose(name))
+    load(name, composed(name))
 
 
 @pytest.mark.parametrize(("name", "choice"), CHOICES, ids=[" ".join(choice) for choice in CHOICES])
 def test_an_option_composes_and_validates(name: str, choice: str) -> None:
-    load(name, compose(name, [choice]))
+    load(name, composed(name, choice))
 
 
 def test_every_file_is_in_a_group_of_a_program() -> None:
@@ -51,14 +59,24 @@ def test_every_file_is_short_and_says_what_it_is() -> None:
 @pytest.mark.parametrize("choice", [choice for name, choice in CHOICES if name == "train"])
 def test_every_key_can_be_overridden_without_a_plus(choice: str) -> None:
     """Hydra refuses a key that no file mentions, so every field stands in some file."""
-    composed = compose("train", [choice])
-    assert set(_leaves(RunConfig, composed)) <= set(_keys(composed))
+    tree = composed("train", choice)
+    assert set(_leaves(RunConfig, tree)) <= set(_keys(tree))
+
+
+def test_the_names_that_others_type() -> None:
+    """Tools outside start runs with these keys; a rename would break them."""
+    words = {"runs_dir": "elsewhere", "name": "n", "seed": 7, "train.steps": 3, "checkpoint.every": 4}
+    words |= {"parallel.data": 2, "parallel.tensor": 2, "parallel.pipeline": 2}
+    words |= {"parallel.context": 1, "parallel.expert": 1, "data.path": "d", "optimizer.lr": 0.5}
+    config: Any = load_run(composed("train", *(f"{key}={value}" for key, value in words.items())))
+    assert {key: attrgetter(key)(config) for key in words} == words
+    assert load_run(composed("train", "train.tokens=1e6")).train.tokens == 1_000_000
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_size_says_its_parameters(size: str) -> None:
     """The first line's counts are those of the module itself and of the closed form."""
-    model = load_run(compose("train", [f"model={size}"])).model
+    model = load_run(composed("train", f"model={size}")).model
     with torch.device("meta"):
         decoder = Decoder(model)
     counted = sum(parameter.numel() for parameter in decoder.parameters())  # a tied matrix once
@@ -72,7 +90,7 @@ def test_a_size_says_its_parameters(size: str) -> None:
 @pytest.mark.parametrize("size", [size for size in SIZES if re.fullmatch(r"\d+[mb]", size)])
 def test_a_size_suits_the_hardware(size: str) -> None:
     """Heads of 64 or 128, a vocabulary in multiples of 128; from 1b on, 8 ranks can share every matrix."""
-    model = load_run(compose("train", [f"model={size}"])).model
+    model = load_run(composed("train", f"model={size}")).model
     assert model.head_dim in (64, 128)
     assert model.vocab_size % 128 == 0
     if size.endswith("b"):
@@ -84,21 +102,21 @@ def test_the_sizes_are_what_their_names_say() -> None:
         named = re.fullmatch(r"(\d+)([mb])", size)
         if named:
             nominal = int(named[1]) * {"m": 10**6, "b": 10**9}[named[2]]
-            assert n_params(load_run(compose("train", [f"model={size}"])).model) == pytest.approx(
+            assert n_params(load_run(composed("train", f"model={size}")).model) == pytest.approx(
                 nominal, rel=0.03
             )
-    assert n_params(load_run(compose("train", ["model=debug"])).model) < 10**6
+    assert n_params(load_run(composed("train", "model=debug")).model) < 10**6
 
 
 def test_the_layouts_of_the_demo_are_one_experiment() -> None:
     """demo-single and demo-2x2x2 differ in their layout and their name, in nothing else."""
-    alone, spread = (compose("train", [f"experiment=demo-{layout}"]) for layout in ("single", "2x2x2"))
+    alone, spread = (composed("train", f"experiment=demo-{layout}") for layout in ("single", "2x2x2"))
     assert load_run(spread).parallel.ranks == 8
     assert {key for key in alone if alone[key] != spread[key]} == {"name", "parallel"}
 
 
 def test_overfit_sees_one_batch() -> None:
-    config = load_run(compose("train", ["debug=overfit"]))
+    config = load_run(composed("train", "debug=overfit"))
     assert config.data.limit_sequences == config.train.global_batch_tokens // config.train.seq_len
 
 

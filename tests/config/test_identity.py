@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -28,6 +29,7 @@ def leaves(config: Config, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ..
             yield (*path, name)
 
 
+@cache
 def run_with(optimizer: str) -> RunConfig:
     composed = compose("train", [f"optimizer={optimizer}", "model.d_head=16", "schedule=wsd"])
     return RunConfig.model_validate(composed)

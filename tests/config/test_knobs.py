@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
+from command_line import program_names
 from mypy import build
 from mypy.modulefinder import BuildSource
 from mypy.options import Options
@@ -30,7 +31,6 @@ from isoflop.config.compose import compose
 from isoflop.config.load import load_run
 from isoflop.config.pipeline import load_pipeline
 from isoflop.config.schema import optimizers
-from command_line import program_names
 
 SRC = Path(isoflop.__file__).parents[1]
 RECIPES = SRC.parent / "data_pipelines"

@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from command_line import program_names
 
 from isoflop.config.compose import CONFIGS
-from command_line import program_names
 
 HEAVY = {"torch", "numpy", "wandb", "datatrove", "transformers", "tokenizers", "plotly", "scipy", "pandas"}
 

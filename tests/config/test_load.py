@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
+from command_line import options_of
 
 from isoflop.config.base import ConfigError, UserError
 from isoflop.config.compose import compose
 from isoflop.config.identity import run_id
 from isoflop.config.load import dump_yaml, load_run, read_run_config
 from isoflop.config.schema import RunConfig
-from command_line import options_of
 
 CHOICES = [
     f"{group}={option}"

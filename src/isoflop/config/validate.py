@@ -16,7 +16,7 @@ Check = Callable[[C], Iterable[Fault]]
 
 
 def validate(raw: Mapping[str, Any], schema: type[C], *checks: Check[C]) -> C:
-    """`raw` as a `schema`. Raises ConfigError with all faults of fields and, as far as can be told, across."""
+    """`raw` as a `schema`. Raises ConfigError with every fault, as far as can be told also across fields."""
     try:
         config = schema.model_validate(raw)
     except ValidationError as error:
@@ -68,7 +68,7 @@ class _Reader:
         part = schema.model_construct(**values)
         for name in fields.keys() - values.keys():
             part.__dict__.pop(name, None)
-        return part
+        return part  # type: ignore[return-value]
 
     def _field(
         self, schema: type[Config], field: FieldInfo, raw: Mapping[str, Any], name: str, where: str
