@@ -40,9 +40,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=10, help="in each arm of a round")
     options = parser.parse_args()
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.rounds}×{options.steps} steps"
-    )
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.rounds} rounds")
     print(f"{'model':<10}{'ours ms':>10}{'bare ms':>10}{'ratio':>8}  min … max")
     for model, batch_tokens in (("ladder-s", 2048), ("debug", 8192)):
         config = load_run(

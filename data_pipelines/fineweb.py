@@ -6,6 +6,7 @@ recipe, edit the lists: what a stage does is what its list says, and every filte
 the drop table.
 """
 
+from isoflop.config.pipeline import PipelineConfig
 from isoflop.curate.blocks import (
     EXTRACTORS,
     WORDS,
@@ -33,7 +34,6 @@ from isoflop.curate.blocks import (
     write_documents,
 )
 from isoflop.curate.plan import Plan
-from isoflop.config.pipeline import PipelineConfig
 
 
 def recipe(plan: Plan) -> list[Stage]:
@@ -63,7 +63,9 @@ def recipe(plan: Plan) -> list[Stage]:
         cluster = MinhashDedupCluster(str(folder("matches")), str(folder("duplicates")), minhash)
         drop = [ReadTask(folder("filtered")), MinhashDedupFilter(str(folder("duplicates")))]
         stages += [
-            Stage("filter", plan.tasks, [*read, *filters(profile), write_documents(folder("filtered")), sign]),
+            Stage(
+                "filter", plan.tasks, [*read, *filters(profile), write_documents(folder("filtered")), sign]
+            ),
             Stage("match", shape.num_buckets, [match]),
             Stage("cluster", 1, [cluster]),
             Stage("deduplicate", plan.tasks, [*drop, *private, write_documents(folder("kept"))]),
@@ -90,10 +92,14 @@ def filters(profile: PipelineConfig) -> list[PipelineStep]:
         steps.append(KeepLanguages(profile.language))
     if profile.gopher_repetition:
         rules = profile.gopher_repetition
-        steps.append(GopherRepetitionFilter(**rules.model_dump(exclude={"words"}), language=WORDS[rules.words]))
+        steps.append(
+            GopherRepetitionFilter(**rules.model_dump(exclude={"words"}), language=WORDS[rules.words])
+        )
     if profile.gopher_quality:
         quality = profile.gopher_quality
-        steps.append(GopherQualityFilter(**quality.model_dump(exclude={"words"}), language=WORDS[quality.words]))
+        steps.append(
+            GopherQualityFilter(**quality.model_dump(exclude={"words"}), language=WORDS[quality.words])
+        )
     if profile.c4:
         block = C4QualityFilter if profile.c4.edit_lines else C4KeepLines
         thresholds = profile.c4.model_dump(exclude={"words", "edit_lines"})

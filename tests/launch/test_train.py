@@ -85,6 +85,14 @@ def test_sweep_runs_every_point(data: Path, tmp_path: Path) -> None:
     assert len({read_rows(folder)[-1]["loss"] for folder in folders}) == 4
 
 
+def test_kernel_without_a_backward_here_is_refused(data: Path, tmp_path: Path) -> None:
+    """FlexAttention cannot train on a CPU: the run ends before its first step and says what does."""
+    done = run(train_command(data, tmp_path, "train.steps=2", "model.attention=flex", "engine.device=cpu"))
+    assert done.returncode == 1
+    assert "model.attention=flex: has no backward on cpu; auto or sdpa does" in done.stderr
+    assert not (only_run(tmp_path) / "metrics.jsonl").exists()
+
+
 def damage(kind: str, root: Path) -> None:
     shard = next(root.glob("*.ds"))
     if kind == "missing shard":

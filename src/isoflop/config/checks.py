@@ -58,6 +58,8 @@ def tensor_faults(config: RunConfig) -> Iterator[Fault]:
         "model.vocab_size": config.model.vocab_size,
         "train.seq_len": config.train.seq_len,
     }
+    if config.model.positions == "learned":
+        sizes["model.max_seq_len"] = config.model.max_seq_len
     if any(size % config.parallel.tensor for size in sizes.values()):
         yield Fault(
             "parallel.tensor", config.parallel.tensor, _does_not_divide(sizes, config.parallel.tensor)
@@ -100,6 +102,13 @@ def microbatch_faults(config: RunConfig) -> Iterator[Fault]:
     if parallel.pipeline_schedule == "interleaved" and microbatches % parallel.pipeline:
         hint = f"must divide the {microbatches} microbatches when interleaved: {more}"
         yield Fault("parallel.pipeline", parallel.pipeline, hint)
+
+
+def precision_faults(config: RunConfig) -> Iterator[Fault]:
+    """A kernel that knows only half precision."""
+    if config.model.attention == "flash" and config.precision.compute != "bfloat16":
+        hint = "is not what flash-attn computes in; precision=bf16 is, or model.attention=auto"
+        yield Fault("precision.compute", config.precision.compute, hint)
 
 
 def n_microbatches(config: RunConfig) -> int:
@@ -155,6 +164,7 @@ RUN_CHECKS = (
     unavailable_faults,
     stage_faults,
     microbatch_faults,
+    precision_faults,
     batch_faults,
     budget_faults,
     data_faults,

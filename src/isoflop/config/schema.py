@@ -52,7 +52,7 @@ class ModelConfig(Config):
     activation: Literal["swiglu", "gelu"] = "swiglu"
     """Of the feed-forward layer."""
     attention: Literal["auto", "sdpa", "flash", "flex"] = "auto"
-    """Kernel; auto takes the best that is here."""
+    """Kernel; auto is torch's scaled_dot_product_attention. flash and flex train on CUDA only."""
     document_mask: bool = True
     """Attention stays inside a document."""
     z_loss: NonNegative = 0.0

@@ -54,7 +54,11 @@ def drop_table(records: list[StageRecord]) -> Table:
         share = f"{dropped / record.documents_in:.1%}" if dropped else ""
         told = ", ".join(f"{name} {count:,}" for name, count in reasons) if len(reasons) else ""
         table.add_row(
-            record.name, f"{record.documents_in:,}", f"{record.documents_out:,}", f"{share:>6} {dropped:>7,}", told
+            record.name,
+            f"{record.documents_in:,}",
+            f"{record.documents_out:,}",
+            f"{share:>6} {dropped:>7,}",
+            told,
         )
     return table
 
@@ -70,7 +74,9 @@ def _record(steps: tuple[dict[str, Any], ...]) -> StageRecord:
         for key, value in step["stats"].items():
             totals[key] = totals.get(key, 0) + _total(value)
     entered, dropped = totals.get("total", 0), totals.get("dropped", 0)
-    reasons = {key.removeprefix("dropped_"): n for key, n in sorted(totals.items()) if key.startswith("dropped_")}
+    reasons = {
+        key.removeprefix("dropped_"): n for key, n in sorted(totals.items()) if key.startswith("dropped_")
+    }
     if dropped > sum(reasons.values()):
         reasons[name] = dropped - sum(reasons.values())
     return StageRecord(

@@ -30,7 +30,14 @@ from isoflop.curate.plan import Plan
 from isoflop.curate.progress import stage_display
 from isoflop.curate.sources import SourceFile, find_sources, fingerprint, n_tasks
 from isoflop.curate.tokenizer import load_tokenizer
-from isoflop.data.manifest import FORMAT_VERSION, MANIFEST, Manifest, StageRecord, read_manifest, write_manifest
+from isoflop.data.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    Manifest,
+    StageRecord,
+    read_manifest,
+    write_manifest,
+)
 
 Recipe = Callable[[Plan], list[Stage]]
 
@@ -40,7 +47,7 @@ def build(config: CurateConfig, recipe: Recipe, console: Console | None = None) 
 
     Interrupted, it leaves the finished tasks; the same call then does the rest.
     """
-    console = console or Console()
+    console = console or Console(highlight=False, soft_wrap=True)
     output = Path(config.data.output)
     identity = identify(config, recipe)
     done = _complete(output, config, identity, console)
@@ -51,10 +58,14 @@ def build(config: CurateConfig, recipe: Recipe, console: Console | None = None) 
         try:
             manifest = _build(config, recipe, identity, partial / identity["fingerprint"][:10], console)
         except KeyboardInterrupt:
-            console.print(f"interrupted; the finished tasks are kept in {partial}, and the same command continues")
+            console.print(
+                f"interrupted; the finished tasks are kept in {partial}, and the same command continues"
+            )
             raise
         except OSError as error:
-            raise UserError(f"{error.filename or partial}: {error.strerror}; the same command continues") from None
+            raise UserError(
+                f"{error.filename or partial}: {error.strerror}; the same command continues"
+            ) from None
         shutil.rmtree(partial, ignore_errors=True)
     console.print(accounting.drop_table(list(manifest.stages)))
     console.print(summary(output, manifest))
@@ -81,7 +92,9 @@ def identify(config: CurateConfig, recipe: Recipe) -> dict[str, Any]:
     return {**parts, "fingerprint": _sha256(json.dumps(parts, sort_keys=True).encode())}
 
 
-def _complete(output: Path, config: CurateConfig, identity: dict[str, Any], console: Console) -> Manifest | None:
+def _complete(
+    output: Path, config: CurateConfig, identity: dict[str, Any], console: Console
+) -> Manifest | None:
     """The dataset at `output` where it is what is asked for. Raises UserError where it is something else."""
     if not output.exists():
         return None
@@ -102,9 +115,13 @@ def _complete(output: Path, config: CurateConfig, identity: dict[str, Any], cons
         hint = "data.overwrite=true builds it anew, data.output=<folder> builds another"
         raise UserError(f"{output} was built otherwise ({told}); {hint}")
     if missing := _missing(output, manifest):
-        raise UserError(f"{output}/{missing} is missing or cut short; data.overwrite=true builds the dataset anew")
+        raise UserError(
+            f"{output}/{missing} is missing or cut short; data.overwrite=true builds the dataset anew"
+        )
     console.print(f"complete already: {summary(output, manifest)}")
-    console.print("packages have changed since it was built; data.overwrite=true builds it from those of today")
+    console.print(
+        "packages have changed since it was built; data.overwrite=true builds it from those of today"
+    )
     return manifest
 
 
@@ -129,7 +146,9 @@ def _missing(output: Path, manifest: Manifest) -> str | None:
     return None
 
 
-def _build(config: CurateConfig, recipe: Recipe, identity: dict[str, Any], work: Path, console: Console) -> Manifest:
+def _build(
+    config: CurateConfig, recipe: Recipe, identity: dict[str, Any], work: Path, console: Console
+) -> Manifest:
     """Run the stages in `work`, and publish what they made."""
     started = time.monotonic()
     plan = make_plan(config, work)
@@ -175,7 +194,9 @@ def _run(stage: Stage, plan: Plan, console: Console) -> list[StageRecord]:
     return records
 
 
-def _describe(plan: Plan, identity: dict[str, Any], records: list[StageRecord], stages: list[Stage]) -> Manifest:
+def _describe(
+    plan: Plan, identity: dict[str, Any], records: list[StageRecord], stages: list[Stage]
+) -> Manifest:
     """The manifest of the token files in `plan.dataset`."""
     publish.tidy(plan.dataset, plan.tokenizer)
     config = plan.config
@@ -187,7 +208,9 @@ def _describe(plan: Plan, identity: dict[str, Any], records: list[StageRecord], 
     if lost or documents != records[-1].documents_out:
         raise UserError(f"{plan.work}: {lost or 'documents were lost in the merge'}; remove it and run again")
     last = next(stage for stage in stages if stage.name == "tokenize")
-    text_bytes = accounting.stat_total(plan.folder("logs") / last.name, last.tasks, accounting.TOKENIZE, "text_bytes")
+    text_bytes = accounting.stat_total(
+        plan.folder("logs") / last.name, last.tasks, accounting.TOKENIZE, "text_bytes"
+    )
     return Manifest(
         format_version=FORMAT_VERSION,
         tokenizer=tokenizer,

@@ -77,7 +77,9 @@ def run_stage(stage: Stage, folder: Path, workers: int, lock: Path, display: pro
                 rank = left.pop(0)
                 ours, theirs = context.Pipe(duplex=False)
                 log = folder / "logs" / f"task_{rank:05d}.err"
-                process = context.Process(target=_task, args=(executor, rank, theirs, counter, log, lock, threads))
+                process = context.Process(
+                    target=_task, args=(executor, rank, theirs, counter, log, lock, threads)
+                )
                 process.start()
                 theirs.close()
                 running[rank] = process, ours
@@ -159,5 +161,7 @@ def wait_for_stragglers(lock: Path, seconds: float = 30.0) -> None:
                 return
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise UserError(f"{lock.parent}: tasks of an earlier build still run; end them first") from None
+                    raise UserError(
+                        f"{lock.parent}: tasks of an earlier build still run; end them first"
+                    ) from None
                 time.sleep(POLL_SECONDS)

@@ -22,7 +22,18 @@ from isoflop.curate.warc import write_pages
 LICENCE = "mixed: PSF-2.0 and the licences of the packages named in sources"
 GUIDES = (".rst", ".md", ".txt")
 NOT_DOCUMENTATION = {"test", "tests", "testing", "_vendor", "vendor", "third_party", "idlelib", "licenses"}
-NOT_A_GUIDE = ("licen", "copying", "notice", "authors", "requirements", "vendor", "top_level", "sources", "record")
+NOT_A_GUIDE = (
+    "licen",
+    "copying",
+    "notice",
+    "authors",
+    "requirements",
+    "vendor",
+    "top_level",
+    "sources",
+    "record",
+)
+SITE = "https://docs.example"  # a reserved name: nothing is there
 FILES = 16  # WARC files, and so tasks: enough for a few workers, few enough to start quickly
 
 
@@ -31,6 +42,7 @@ class Page:
     """Where a page's text is: a module's source, a guide, a readme (the description in METADATA), or help topics."""
 
     kind: str
+    title: str
     address: str
     path: str
 
@@ -38,19 +50,28 @@ class Page:
 def packages() -> list[Distribution]:
     """The installed packages that are not checked-out source, in order of name."""
     found = {dist.metadata["Name"].lower(): dist for dist in distributions() if dist.metadata["Name"]}
-    return [found[name] for name in sorted(found) if "editable" not in (found[name].read_text("direct_url.json") or "")]
+    return [
+        found[name]
+        for name in sorted(found)
+        if "editable" not in (found[name].read_text("direct_url.json") or "")
+    ]
 
 
 def sources() -> list[dict[str, str]]:
     """Python and the packages, with version and licence, for the manifest."""
     python = {"name": "CPython", "version": python_version(), "licence": "PSF-2.0"}
-    return [python, *({"name": d.metadata["Name"], "version": d.version, "licence": licence(d)} for d in packages())]
+    return [
+        python,
+        *({"name": d.metadata["Name"], "version": d.version, "licence": licence(d)} for d in packages()),
+    ]
 
 
 def licence(dist: Distribution) -> str:
     """What the package says of its licence, on one line."""
     declared = dist.metadata.get("License-Expression") or dist.metadata.get("License") or ""
-    classified = [c.rpartition(" :: ")[2] for c in dist.metadata.get_all("Classifier") or [] if c.startswith("License")]
+    classified = [
+        c.rpartition(" :: ")[2] for c in dist.metadata.get_all("Classifier") or [] if c.startswith("License")
+    ]
     first = declared.strip().partition("\n")[0]
     return first if 0 < len(first) <= 80 else ", ".join(classified) or "not stated"
 
@@ -58,11 +79,11 @@ def licence(dist: Distribution) -> str:
 def all_pages() -> list[Page]:
     """Every page of the corpus, in an order that depends on the installed files alone."""
     stdlib = Path(sysconfig.get_paths()["stdlib"])
-    found = [Page("topics", "https://docs.example/python/topics", "")]
+    found = [Page("topics", "topics", f"{SITE}/python/topics", "")]
     for path in sorted(stdlib.rglob("*.py")):
         inside = path.relative_to(stdlib)
         if "site-packages" not in inside.parts and _is_documentation(inside):
-            found.append(Page("module", f"https://docs.example/python/{inside}", str(path)))
+            found.append(Page("module", _module_name(inside), f"{SITE}/python/{inside}", str(path)))
     for dist in packages():
         found += _pages_of(dist)
     return found
@@ -72,13 +93,19 @@ def _pages_of(dist: Distribution) -> Iterator[Page]:
     name = dist.metadata["Name"]
     for file in sorted(dist.files or [], key=str):
         path = Path(str(dist.locate_file(file)))
-        address = f"https://docs.example/{name}/{file}"
+        address = f"{SITE}/{name}/{file}"
         if file.name == "METADATA" and path.is_file():
-            yield Page("readme", address, str(path))
+            yield Page("readme", name, address, str(path))
         elif file.suffix == ".py" and _is_documentation(file) and path.is_file():
-            yield Page("module", address, str(path))
+            yield Page("module", _module_name(file), address, str(path))
         elif file.suffix in GUIDES and _is_documentation(file) and _is_guide(file) and path.is_file():
-            yield Page("guide", address, str(path))
+            yield Page("guide", file.name, address, str(path))
+
+
+def _module_name(file: PurePath) -> str:
+    """json/decoder.py → json.decoder, json/__init__.py → json."""
+    parts = file.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
 def _is_documentation(path: PurePath) -> bool:
@@ -129,12 +156,12 @@ def _render(page: Page) -> Iterator[tuple[str, str]]:
     html: str | None = None
     if page.kind == "module":
         try:
-            html = module_page(page.address, ast.parse(body)) if b'"""' in body or b"'''" in body else None
+            html = module_page(page.title, ast.parse(body)) if b'"""' in body or b"'''" in body else None
         except (SyntaxError, ValueError):  # a template, or source of another Python
             html = None
     else:
         text = body.decode("utf-8", errors="replace")
         text = text.partition("\n\n")[2] if page.kind == "readme" else text
-        html = guide_page(page.address, text) if text.strip() else None
+        html = guide_page(page.title, text) if text.strip() else None
     if html is not None:
         yield page.address, html

@@ -67,5 +67,9 @@ def model_record(config: LanguageConfig) -> dict[str, str]:
     from isoflop.data.manifest import file_sha256
 
     path = model_path(config)
-    note = "quantised: slightly less exact than lid.176.bin, which FineWeb used" if path.suffix == ".ftz" else "full"
+    note = (
+        "quantised: slightly less exact than lid.176.bin, which FineWeb used"
+        if path.suffix == ".ftz"
+        else "full"
+    )
     return {"file": path.name, "sha256": file_sha256(path), "model": note, "licence": "CC-BY-SA-3.0"}

@@ -14,13 +14,13 @@ DIRECTIVE = re.compile(r"^\s*\.\. ?(?!note|warning|seealso|versionadded|versionc
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def module_page(address: str, tree: ast.Module) -> str | None:
+def module_page(name: str, tree: ast.Module) -> str | None:
     """A page of every docstring in a module, each under its object's signature; None where there is none."""
     parts: list[str] = []
     for heading, level, text in _docstrings(tree, ""):
-        title = heading or address.rpartition("/")[2]
-        parts += [f"<h{level}>{escape(title)}</h{level}>", *blocks(cleandoc(text))]
-    return _page(address, parts) if parts else None
+        parts += [f"<h{level}>{escape(heading)}</h{level}>"] if heading else []
+        parts += blocks(cleandoc(text))
+    return _page(name, [f"<h1>{escape(name)}</h1>", *parts]) if parts else None
 
 
 def topic_page(name: str, text: str) -> str:
@@ -43,7 +43,7 @@ def _docstrings(node: Documented, inside: str) -> Iterator[tuple[str, int, str]]
     """(heading, level, docstring) of `node` and of what it defines, in the order of the source."""
     text = ast.get_docstring(node, clean=False)
     if text and text.strip():
-        yield _heading(node, inside), min(1 + inside.count(".") + (inside != ""), 4), text
+        yield _heading(node, inside), min(1 + inside.count("."), 4), text
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return
     for child in node.body:
@@ -114,7 +114,7 @@ def _prose(lines: list[str]) -> Iterator[str]:
         if UNDERLINE.match(line.strip()):
             continue
         depth = len(line) - len(line.lstrip())
-        if run and (BULLET.match(line) or depth != indent and not BULLET.match(run[0])):
+        if run and (BULLET.match(line) or (depth != indent and not BULLET.match(run[0]))):
             yield _paragraph(run)
             run = []
         indent = depth

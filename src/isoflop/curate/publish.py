@@ -50,7 +50,12 @@ def _shard_record(path: Path, dtype: str) -> ShardRecord:
     index = Path(f"{path}.index")
     ends = np.fromfile(index, dtype="<u8")
     tokens, odd = divmod(path.stat().st_size, np.dtype(dtype).itemsize)
-    if odd or not len(ends) or int(ends[-1]) != tokens or np.any(np.diff(ends.astype(np.int64), prepend=0) <= 0):
+    if (
+        odd
+        or not len(ends)
+        or int(ends[-1]) != tokens
+        or np.any(np.diff(ends.astype(np.int64), prepend=0) <= 0)
+    ):
         raise UserError(f"{path}: its index does not fit it; remove {path.parent.parent} and run again")
     for file in (path, index):
         with file.open("rb") as written:

@@ -51,7 +51,9 @@ class ReadSources(PipelineStep):
                     yield Document(text=text, id=name, metadata={"kind": kind})
             except (OSError, EOFError, ValueError) as error:
                 cause = " ".join(str(error).split())
-                raise UserError(f"{file.path}: cannot be read to its end: {cause}; mend it or leave it out") from None
+                raise UserError(
+                    f"{file.path}: cannot be read to its end: {cause}; mend it or leave it out"
+                ) from None
 
     def _records(self, file: SourceFile) -> Iterator[Record]:
         path = Path(file.path)
@@ -67,7 +69,9 @@ class ReadSources(PipelineStep):
 
     def _json_lines(self, path: Path) -> Iterator[Record]:
         with fsspec.open(str(path), "rb", compression="infer") as lines:
-            for number, line in enumerate(io.BufferedReader(lines) if not hasattr(lines, "readline") else lines):
+            for number, line in enumerate(
+                io.BufferedReader(lines) if not hasattr(lines, "readline") else lines
+            ):
                 name = f"{path}:{number + 1}"
                 try:
                     value = orjson.loads(line)

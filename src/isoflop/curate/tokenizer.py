@@ -96,7 +96,9 @@ class Tokenize(DocumentTokenizer):
     name = "tokenize"
 
     def __init__(self, output: Path, tokenizer: Path, eos_token: str, seed: int) -> None:
-        super().__init__(str(output), str(tokenizer), eos_token=eos_token, seed=seed, batch_size=BATCH_DOCUMENTS)
+        super().__init__(
+            str(output), str(tokenizer), eos_token=eos_token, seed=seed, batch_size=BATCH_DOCUMENTS
+        )
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

@@ -18,7 +18,8 @@ AXES = ("pipeline", "replicate", "shard", "tensor")
 def choose_device(engine: EngineConfig, ranks: Ranks) -> torch.device:
     """This rank's device: a GPU of its own where there are any and none forbids it, else the CPU."""
     if engine.device == "cuda" or (engine.device == "auto" and torch.cuda.is_available()):
-        return torch.device("cuda", ranks.local_rank)
+        # one GPU a task may be all that this rank sees
+        return torch.device("cuda", ranks.local_rank % max(1, torch.cuda.device_count()))
     return torch.device("cpu")
 
 

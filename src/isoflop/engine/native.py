@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
+from isoflop.config.base import UserError
 from isoflop.config.checks import n_microbatches
 from isoflop.config.schema import RunConfig
 from isoflop.data.loader import Batch
@@ -27,6 +28,7 @@ class NativeEngine:
     """`config.model` laid out on `mesh`, with its optimizer. See `engine.base.Engine`."""
 
     def __init__(self, config: RunConfig, mesh: DeviceMesh, device: torch.device) -> None:
+        check_kernel(config.model.attention, device)
         set_determinism(config.engine.deterministic, device)
         self.config, self.mesh, self.device = config, mesh, device
         self.data_rank = data_rank(mesh)
@@ -84,6 +86,12 @@ class NativeEngine:
         if model.document_mask:
             squares = int(document_lengths(documents).square().sum())
         return matmul_flops_per_token(model) * documents.numel() + attention_flops_per_square(model) * squares
+
+
+def check_kernel(attention: str, device: torch.device) -> None:
+    """Raises UserError where the kernel asked for has no backward on this device."""
+    if attention in ("flash", "flex") and device.type != "cuda":
+        raise UserError(f"model.attention={attention}: has no backward on {device.type}; auto or sdpa does")
 
 
 def set_determinism(wanted: bool, device: torch.device) -> None:

@@ -128,7 +128,7 @@ def ladder_chart(ladder: Ladder, x: str) -> Figure:
                 "mode": "lines+markers",
                 "name": budget,
                 "x": along,
-                "y": [run.final_loss for run in runs],
+                "y": [run.settled_loss for run in runs],
                 "text": [run.label for run in runs],
                 "line": {"color": _hex(hue, 0.55, 0.5), "width": 1.5},
                 "marker": {"size": 8},
@@ -139,7 +139,7 @@ def ladder_chart(ladder: Ladder, x: str) -> Figure:
     return _figure(
         traces,
         x="parameters" if x == "n_params" else "FLOPs",
-        y="final loss, nats per token",
+        y="loss over the last 5 % of steps, nats per token",
         x_log=True,
         y_log=True,
     )

@@ -74,6 +74,13 @@ class Run:
         return float(given) if given is not None else self.last("loss", None)
 
     @property
+    def settled_loss(self) -> float | None:
+        """Mean of the last twentieth of the rows, at least one: a single step's loss is noisy."""
+        losses = [row["loss"] for row in self.rows if row.get("loss") is not None]
+        last = losses[-max(1, len(losses) // 20) :]
+        return float(np.mean(last)) if last else self.final_loss
+
+    @property
     def datasets(self) -> list[dict[str, Any]]:
         """{path, content_sha256, manifest} of each dataset, as the run recorded them."""
         return [entry for entry in self.provenance.get("data") or [] if isinstance(entry, dict)]

@@ -102,7 +102,7 @@ def _jsonl(rows: Sequence[Row], columns: Sequence[str]) -> bytes:
 
 def _parquet(rows: Sequence[Row], columns: Sequence[str]) -> bytes:
     try:
-        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow
         from pyarrow import parquet
     except ImportError:
         raise UserError("pyarrow is not installed; `pip install pyarrow`, or give a .csv or .jsonl") from None

@@ -2,24 +2,22 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from isoflop.checkpoint.marker import Progress
 from isoflop.checkpoint.save import save
 from isoflop.data.loader import Batches
 from isoflop.optim.schedule import learning_rate_factor
 from isoflop.train.budget import total_steps
+from isoflop.train.contract import Engine
 from isoflop.train.guard import check_finite
 from isoflop.train.profile import profiler
 from isoflop.train.recorder import Recorder
 from isoflop.train.signals import StopRequest
 
-if TYPE_CHECKING:
-    from isoflop.engine.base import Engine
-
 
 def train(
-    engine: "Engine",
+    engine: Engine,
     batches: Batches,
     progress: Progress,
     recorder: Recorder,

@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -14,10 +14,7 @@ from isoflop.dist.env import Ranks
 from isoflop.monitor.folder import RunFolder, RunSummary, Status
 from isoflop.monitor.sinks import RunIntro, Sink
 from isoflop.monitor.throughput import device_peak_flops, peak_memory_bytes
-
-if TYPE_CHECKING:
-    from isoflop.engine.base import StepResult
-
+from isoflop.train.contract import StepResult
 
 ENDS: dict[Status, str] = {"finished": "finish", "preempted": "preempt", "failed": "fail"}
 """The event with which an attempt ends, by its status."""
@@ -43,7 +40,7 @@ class Recorder:
     def step(
         self,
         progress: Progress,
-        result: "StepResult",
+        result: StepResult,
         lr: float,
         n_targets: int,
         seconds: float,
