@@ -50,12 +50,9 @@ def _watch(ranks: list[BaseProcess]) -> dict[int, int]:
     deadline = float("inf")
     while len(ended) < len(ranks):
         wait([process.sentinel for process in ranks if process.is_alive()], timeout=0.5)
-        new = {
-            rank: p.exitcode for rank, p in enumerate(ranks) if rank not in ended and p.exitcode is not None
-        }
-        ended |= dict(
-            sorted(new.items(), key=lambda end: end[1])
-        )  # killed ones (below 0) before their echoes
+        codes = {rank: process.exitcode for rank, process in enumerate(ranks) if rank not in ended}
+        new = [(rank, code) for rank, code in codes.items() if code is not None]
+        ended |= dict(sorted(new, key=lambda end: end[1]))  # those killed (below 0) before their echoes
         failed = any(code not in (0, os.EX_TEMPFAIL) for code in ended.values())
         if failed and deadline == float("inf"):
             deadline = time.monotonic() + GRACE_SECONDS
