@@ -16,7 +16,7 @@ NGram = tuple[Count, Fraction]
 """Words in the n-gram, and the largest fraction of a document's characters."""
 
 Words = Literal["punctuated", "whitespace"]
-"""punctuated: punctuation marks are words of their own, as spaCy counts; whitespace: what stands between blanks."""
+"""punctuated: punctuation marks are words of their own, as spaCy has it; whitespace: what blanks part."""
 
 
 class SourcesConfig(Config):
@@ -50,7 +50,7 @@ class LanguageConfig(Config):
 
 
 class GopherRepetitionConfig(Config):
-    """Repetition within a document (Rae et al. 2021, table A1): the largest fractions that are let through."""
+    """Repetition within a document (Rae et al. 2021, table A1): the largest fractions let through."""
 
     dup_line_frac: Fraction | None = 0.3
     dup_para_frac: Fraction | None = 0.3
@@ -107,7 +107,7 @@ class FineWebConfig(Config):
 
 
 class MinhashConfig(Config):
-    """MinHash near-duplicates: P(match) = 1 - (1 - s^hashes_per_bucket)^num_buckets at Jaccard similarity s."""
+    """MinHash near-duplicates: at Jaccard similarity s, P = 1 - (1 - s^hashes_per_bucket)^num_buckets."""
 
     n_grams: Count = 5
     num_buckets: Count = 14

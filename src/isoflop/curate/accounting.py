@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ TOKENIZE = "🔢 - TOKENIZER: tokenize"
 
 
 def step_records(logs: Path, tasks: int) -> list[StageRecord]:
-    """One record for each counted step of a stage, summed over its tasks. `seconds` is the time in the step, of all."""
+    """One record for each counted step of a stage, summed over its tasks, `seconds` too."""
     per_task = [json.loads((logs / "stats" / f"{rank:05d}.json").read_text()) for rank in range(tasks)]
     return [_record(steps) for steps in zip(*per_task, strict=True) if _is_counted(steps[0]["name"])]
 
@@ -31,10 +32,10 @@ def stat_total(logs: Path, tasks: int, step: str, stat: str) -> int:
 
 
 def broken_link(records: list[StageRecord]) -> str | None:
-    """Where documents were lost or won between two steps, or within one; None where every one is accounted for."""
-    for before, after in zip(records, records[1:], strict=False):
+    """Where documents were lost or won, between two steps or in one; None where all are accounted for."""
+    for before, after in pairwise(records):
         if before.documents_out != after.documents_in:
-            return f"{before.name} let {before.documents_out} documents out, {after.name} took {after.documents_in} in"
+            return f"{before.name} let {before.documents_out} documents out, {after.name} got {after.documents_in}"
     for record in records:
         if record.documents_in - sum(record.dropped.values()) != record.documents_out:
             return f"{record.name} does not say why it dropped all that it dropped"

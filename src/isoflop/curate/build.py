@@ -43,14 +43,14 @@ Recipe = Callable[[Plan], list[Stage]]
 
 
 def build(config: CurateConfig, recipe: Recipe, console: Console | None = None) -> Manifest:
-    """Build `config.data.output` by `recipe`, or find it complete. Raises UserError for what the user can mend.
+    """Build `config.data.output` by `recipe`, or find it complete. Raises UserError where it cannot.
 
     Interrupted, it leaves the finished tasks; the same call then does the rest.
     """
     console = console or Console(highlight=False, soft_wrap=True)
     output = Path(config.data.output)
     identity = identify(config, recipe)
-    done = _complete(output, config, identity, console)
+    done = complete(output, config, identity, console)
     if done is not None:
         return done
     partial = output.with_name(output.name + ".partial")
@@ -70,80 +70,6 @@ def build(config: CurateConfig, recipe: Recipe, console: Console | None = None) 
     console.print(accounting.drop_table(list(manifest.stages)))
     console.print(summary(output, manifest))
     return manifest
-
-
-def identify(config: CurateConfig, recipe: Recipe) -> dict[str, Any]:
-    """Everything that the tokens depend on, and a fingerprint of it."""
-    files = find_sources(config.data.sources)
-    code = sorted(Path(__file__).parent.glob("*.py"))
-    parts: dict[str, Any] = {
-        "pipeline": config.science(),
-        "recipe_sha256": _sha256(Path(inspect.getfile(recipe)).read_bytes()),
-        "code_sha256": _sha256(b"".join(path.read_bytes() for path in code)),
-        "versions": publish.versions(),
-        "sources": [{"path": f.path, "bytes": f.bytes} for f in files] if files else installed.sources(),
-        "inputs_sha256": fingerprint(files),
-    }
-    if config.tokenizer.path is not None:
-        load_tokenizer(config.tokenizer)
-        parts["tokenizer_sha256"] = _sha256(Path(config.tokenizer.path).read_bytes())
-    if config.pipeline.language is not None:
-        parts["language_model"] = model_record(config.pipeline.language)
-    return {**parts, "fingerprint": _sha256(json.dumps(parts, sort_keys=True).encode())}
-
-
-def _complete(
-    output: Path, config: CurateConfig, identity: dict[str, Any], console: Console
-) -> Manifest | None:
-    """The dataset at `output` where it is what is asked for. Raises UserError where it is something else."""
-    if not output.exists():
-        return None
-    if not (output / MANIFEST).is_file():
-        if output.is_dir() and not any(output.iterdir()):
-            return None
-        raise UserError(f"{output} is there and is no dataset; give another data.output")
-    manifest = read_manifest(output)
-    then, now = manifest.model_dump(mode="json"), identity
-    if then.get("fingerprint") == now["fingerprint"] and not _missing(output, manifest):
-        console.print(f"complete already: {summary(output, manifest)}")
-        return manifest
-    if config.data.overwrite:
-        return None
-    changed = list(publish.differences(now["pipeline"], manifest.pipeline)) or _other_changes(now, then)
-    if changed:
-        told = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
-        hint = "data.overwrite=true builds it anew, data.output=<folder> builds another"
-        raise UserError(f"{output} was built otherwise ({told}); {hint}")
-    if missing := _missing(output, manifest):
-        raise UserError(
-            f"{output}/{missing} is missing or cut short; data.overwrite=true builds the dataset anew"
-        )
-    console.print(f"complete already: {summary(output, manifest)}")
-    console.print(
-        "packages have changed since it was built; data.overwrite=true builds it from those of today"
-    )
-    return manifest
-
-
-def _other_changes(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
-    """Changes beyond the configuration that make another dataset. Versions and installed packages do not."""
-    told = {
-        "recipe_sha256": "the recipe has been edited",
-        "inputs_sha256": "the input files have changed",
-        "tokenizer_sha256": "the tokenizer has changed",
-        "language_model": "the language model has changed",
-    }
-    return [message for key, message in told.items() if now.get(key) != then.get(key)]
-
-
-def _missing(output: Path, manifest: Manifest) -> str | None:
-    size = {"uint16": 2, "uint32": 4}[manifest.dtype]
-    for shard in manifest.shards:
-        for name, length in ((shard.file, shard.tokens * size), (f"{shard.file}.index", shard.documents * 8)):
-            path = output / name
-            if not path.is_file() or path.stat().st_size != length:
-                return name
-    return None
 
 
 def _build(
@@ -227,14 +153,6 @@ def _describe(
     )
 
 
-def summary(output: Path, manifest: Manifest) -> str:
-    """One line about a dataset."""
-    return (
-        f"{output}: {manifest.total_documents:,} documents, {manifest.total_tokens:,} tokens, "
-        f"vocabulary {manifest.tokenizer.vocab_size:,}"
-    )
-
-
 @contextmanager
 def _alone(partial: Path) -> Iterator[None]:
     """Hold `partial` against a second build of the same dataset. Raises UserError where one is running."""
@@ -259,7 +177,3 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

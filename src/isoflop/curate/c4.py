@@ -5,7 +5,7 @@ from datatrove.pipeline.filters import C4QualityFilter
 
 
 class C4KeepLines(C4QualityFilter):
-    """Judges as C4 does, by the lines it would keep, but leaves the text alone: code needs its indentation."""
+    """Judges as C4 does, by the lines it would keep, but leaves the text: code needs its indentation."""
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:
         text = doc.text

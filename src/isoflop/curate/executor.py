@@ -34,7 +34,7 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ARR
 class Stage:
     """`tasks` independent, restartable tasks, each of which runs `steps` on its piece of the documents.
 
-    `threads` for the tokenizer's Rust code in one task: 1 where there are many tasks, 0 (all cores) for a lone one.
+    `threads` is for the tokenizer's Rust code in one task: 1 where there are many, 0 (all cores) in a lone one.
     """
 
     name: str
@@ -63,13 +63,14 @@ def start_workers() -> ForkServerContext:
 
 
 def run_stage(stage: Stage, folder: Path, workers: int, lock: Path, display: progress.Display) -> None:
-    """Run what is left of `stage`, `workers` tasks at a time. Raises UserError with the first task's failure."""
+    """Run what is left of `stage`, `workers` tasks at a time. Raises UserError when a task has failed."""
     executor = StageExecutor(stage, folder)
     left = executor.get_incomplete_ranks()
     context = start_workers()
     counter = context.Value("q", 0)
     threads = stage.threads or workers
     running: dict[int, tuple[BaseProcess, Connection]] = {}
+    process: BaseProcess
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     try:
         while left or running:
@@ -98,14 +99,14 @@ def run_stage(stage: Stage, folder: Path, workers: int, lock: Path, display: pro
 def _check(stage: Stage, rank: int, process: BaseProcess, answer: Connection, folder: Path) -> None:
     """Raises UserError where the task did not end well."""
     process.join()
-    if process.exitcode == 0:
+    code = process.exitcode or 0
+    if code == 0:
         return
     where = f"stage {stage.name}, task {rank}"
     try:
         cause = answer.recv()
     except EOFError:
-        killed = process.exitcode is not None and process.exitcode < 0
-        name = signal.Signals(-process.exitcode).name if killed else f"exit code {process.exitcode}"
+        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         hint = "; out of memory? fewer data.workers need less" if name == "SIGKILL" else ""
         cause = f"its process ended by {name}{hint}"
     raise UserError(f"{where}: {cause}; what is done is kept: the same command continues. Log: {folder}/logs")

@@ -1,6 +1,7 @@
-"""The default corpus: the documentation that came with Python and the installed packages. Nothing is downloaded.
+"""The default corpus: the documentation that came with Python and the installed packages.
 
 Each module, guide and readme becomes a page of HTML in a WARC file, so that the real extraction path runs.
+Nothing is downloaded.
 """
 
 import ast
@@ -39,7 +40,7 @@ FILES = 16  # WARC files, and so tasks: enough for a few workers, few enough to 
 
 @dataclass(frozen=True)
 class Page:
-    """Where a page's text is: a module's source, a guide, a readme (the description in METADATA), or help topics."""
+    """Where a page's text is. `kind`: module, guide, readme (the description in METADATA) or topics."""
 
     kind: str
     title: str
@@ -68,12 +69,16 @@ def sources() -> list[dict[str, str]]:
 
 def licence(dist: Distribution) -> str:
     """What the package says of its licence, on one line."""
-    declared = dist.metadata.get("License-Expression") or dist.metadata.get("License") or ""
+    declared = _field(dist, "License-Expression") or _field(dist, "License")
     classified = [
         c.rpartition(" :: ")[2] for c in dist.metadata.get_all("Classifier") or [] if c.startswith("License")
     ]
     first = declared.strip().partition("\n")[0]
     return first if 0 < len(first) <= 80 else ", ".join(classified) or "not stated"
+
+
+def _field(dist: Distribution, name: str) -> str:
+    return dist.metadata[name] if name in dist.metadata else ""
 
 
 def all_pages() -> list[Page]:
@@ -117,7 +122,7 @@ def _is_guide(path: PurePath) -> bool:
 
 
 class CollectInstalled(PipelineStep):
-    """Writes every `world_size`-th page of the corpus, from the `rank`-th on, as `<folder>/<rank>.warc.gz`."""
+    """Writes every `world_size`-th page, from the `rank`-th on, as `<folder>/<rank>.warc.gz`."""
 
     type = "📚 - CORPUS"
     name = "collect"
@@ -145,7 +150,7 @@ def warc_path(folder: Path, rank: int) -> Path:
 
 
 def _render(page: Page) -> Iterator[tuple[str, str]]:
-    """The address and HTML of a page; of each topic, where it is the help topics; nothing where it has no text."""
+    """The address and HTML of a page, of each topic where it is the help topics; nothing without text."""
     if page.kind == "topics":
         from pydoc_data.topics import topics
 

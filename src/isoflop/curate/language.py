@@ -20,6 +20,7 @@ class LocalLID(FT176LID):
 
     def __init__(self, path: Path, languages: list[str] | None) -> None:
         super().__init__(languages)
+        self._model: Any = None
         self.path = path
 
     @property

@@ -1,4 +1,4 @@
-"""Docstrings and plain-text guides as HTML pages: a heading for each object, paragraphs, and code in <pre>."""
+"""Docstrings and plain-text guides as HTML pages: a heading for each object, paragraphs, code in <pre>."""
 
 import ast
 import re
@@ -62,7 +62,7 @@ def _heading(node: Documented, inside: str) -> str:
 
 
 def blocks(text: str) -> Iterator[str]:
-    """HTML of plain text: paragraphs are joined, items and definitions are paragraphs of their own, code stays."""
+    """HTML of plain text: a paragraph's lines are joined, items and definitions stand alone, code stays."""
     literal = False  # the paragraph before ended with `::`, so what is indented below it is code
     paragraphs = _paragraphs(text)
     for lines in paragraphs:

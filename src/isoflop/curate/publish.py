@@ -16,13 +16,7 @@ from isoflop.config.pipeline import TokenizerConfig
 from isoflop.curate.tokenizer import UINT16_IDS, vocab_size
 from isoflop.data.manifest import TOKENIZER, ShardRecord, TokenizerRecord, file_sha256
 
-PACKAGES = ("isoflop", "datatrove", "tokenizers", "numpy", "fastwarc", "resiliparse", "trafilatura", "xxhash")
 READ_TOKENS = 16_000_000
-
-
-def versions() -> dict[str, str]:
-    """What the result may depend on."""
-    return {"python": python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def tokenizer_record(path: Path, config: TokenizerConfig) -> TokenizerRecord:
@@ -103,13 +97,3 @@ def move_into_place(dataset: Path, output: Path) -> None:
         output.rename(old)
     dataset.rename(output)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def differences(now: dict[str, Any], then: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """`key: then → now` for each field that differs between two configurations."""
-    for key in sorted(now.keys() | then.keys()):
-        a, b, name = then.get(key), now.get(key), f"{prefix}{key}"
-        if isinstance(a, dict) and isinstance(b, dict):
-            yield from differences(b, a, f"{name}.")
-        elif a != b:
-            yield f"{name}: {a} → {b}"

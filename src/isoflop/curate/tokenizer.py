@@ -20,7 +20,7 @@ BATCH_DOCUMENTS = 1000
 
 
 class MakeTokenizer(PipelineStep):
-    """A single task that writes `path`: the file that is given, or a BPE trained on the documents in `folder`."""
+    """A lone task that writes `path`: the file that is given, or a BPE trained on the documents in `folder`."""
 
     type = "🔢 - TRAINER"
     name = "tokenizer"
@@ -66,7 +66,7 @@ class MakeTokenizer(PipelineStep):
 
 
 def load_tokenizer(config: TokenizerConfig) -> Tokenizer:
-    """The user's tokenizer. Raises UserError where the file is absent, not a tokenizer, or lacks the end of text."""
+    """The user's tokenizer. Raises UserError where it is absent, no tokenizer, or lacks the end of text."""
     assert config.path is not None
     if not Path(config.path).is_file():
         raise UserError(f"tokenizer.path: {config.path} does not exist; give a tokenizer.json")

@@ -13,11 +13,12 @@ from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding
 
 HTML = ("text/html", "application/xhtml+xml")
+HTTP_HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n"
 EPOCH = "2000-01-01T00:00:00Z"  # of every page we write: the same pages are the same file
 
 
 def read_pages(path: Path) -> Iterator[tuple[str, str, str | None]]:
-    """(address, kind, text) of each response and conversion record; text is None where it is not HTML or text.
+    """(address, kind, text) of each response and conversion record; text is None where it is not HTML.
 
     `kind` is "html" or "text". Raises OSError where the file is not WARC or is cut short.
     """
@@ -44,17 +45,17 @@ def _decode(body: bytes, charset: str | None) -> str:
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError:
-        return bytes_to_str(body, charset or detect_encoding(body), errors="replace")
+        return bytes_to_str(body, charset or detect_encoding(body) or "utf-8", errors="replace")
 
 
 def write_pages(path: Path, pages: Iterable[tuple[str, str]]) -> int:
-    """Write (address, HTML) as response records of a gzipped WARC file; the number of pages. Same in, same bytes out."""
+    """Write (address, HTML) as a gzipped WARC file, and count them. Same in, same bytes out."""
     count = 0
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file, GzipWriter(file, compression_level=6) as stream:
         for address, html in pages:
             body = html.encode()
-            head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
+            head = f"{HTTP_HEAD}Content-Length: {len(body)}\r\n\r\n"
             record = WarcRecord()
             name = uuid.UUID(bytes=hashlib.sha256(address.encode()).digest()[:16])
             record.init_headers(WarcRecordType.response, f"uuid:{name}".encode())

@@ -25,7 +25,7 @@ DATA_SHEETS: tuple[tuple[str, dict[torch.dtype, float]], ...] = (
     ("L4", {torch.bfloat16: 121e12, torch.float32: 30.3e12}),
     ("MI300X", {torch.bfloat16: 1307.4e12, torch.float32: 163.4e12, torch.float64: 163.4e12}),
 )
-MEASUREMENTS = 25
+MEASUREMENTS = 200
 
 
 def device_peak_flops(device: torch.device, dtype: torch.dtype) -> float:
@@ -56,7 +56,7 @@ def data_sheet(device_name: str) -> dict[torch.dtype, float]:
 
 
 def measured_matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """The best of many square products, in FLOP/s, on every core of a CPU. Takes some 10 ms there.
+    """The best of many square products, in FLOP/s, on every core of a CPU. Takes some 40 ms there.
 
     The best, not the mean: other programs on the machine can only make a product slower.
     """

@@ -1,0 +1,123 @@
+"""Is the dataset that is asked for there already? And by what would another be told apart from it?"""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+from rich.console import Console
+
+from isoflop.config.base import UserError
+from isoflop.config.pipeline import CurateConfig
+from isoflop.curate import installed
+from isoflop.curate.language import model_record
+from isoflop.curate.sources import find_sources, fingerprint
+from isoflop.curate.tokenizer import load_tokenizer
+from isoflop.data.manifest import MANIFEST, Manifest, read_manifest
+
+PACKAGES = ("isoflop", "datatrove", "tokenizers", "numpy", "fastwarc", "resiliparse", "trafilatura", "xxhash")
+
+
+def identify(config: CurateConfig, recipe: Callable[..., Any]) -> dict[str, Any]:
+    """Everything that the tokens depend on, and a fingerprint of it."""
+    files = find_sources(config.data.sources)
+    code = sorted(Path(__file__).parent.glob("*.py"))
+    parts: dict[str, Any] = {
+        "pipeline": config.science(),
+        "recipe_sha256": _sha256(Path(inspect.getfile(recipe)).read_bytes()),
+        "code_sha256": _sha256(b"".join(path.read_bytes() for path in code)),
+        "versions": versions(),
+        "sources": [{"path": f.path, "bytes": f.bytes} for f in files] if files else installed.sources(),
+        "inputs_sha256": fingerprint(files),
+    }
+    if config.tokenizer.path is not None:
+        load_tokenizer(config.tokenizer)
+        parts["tokenizer_sha256"] = _sha256(Path(config.tokenizer.path).read_bytes())
+    if config.pipeline.language is not None:
+        parts["language_model"] = model_record(config.pipeline.language)
+    return {**parts, "fingerprint": _sha256(json.dumps(parts, sort_keys=True).encode())}
+
+
+def complete(
+    output: Path, config: CurateConfig, identity: dict[str, Any], console: Console
+) -> Manifest | None:
+    """The dataset at `output` where it is what is asked for. Raises UserError where it is something else."""
+    if not output.exists():
+        return None
+    if not (output / MANIFEST).is_file():
+        if output.is_dir() and not any(output.iterdir()):
+            return None
+        raise UserError(f"{output} is there and is no dataset; give another data.output")
+    manifest = read_manifest(output)
+    then, now = manifest.model_dump(mode="json"), identity
+    if then.get("fingerprint") == now["fingerprint"] and not _missing(output, manifest):
+        console.print(f"complete already: {summary(output, manifest)}")
+        return manifest
+    if config.data.overwrite:
+        return None
+    changed = list(differences(now["pipeline"], manifest.pipeline)) or _other_changes(now, then)
+    if changed:
+        told = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        hint = "data.overwrite=true builds it anew, data.output=<folder> builds another"
+        raise UserError(f"{output} was built otherwise ({told}); {hint}")
+    if missing := _missing(output, manifest):
+        raise UserError(
+            f"{output}/{missing} is missing or cut short; data.overwrite=true builds the dataset anew"
+        )
+    console.print(f"complete already: {summary(output, manifest)}")
+    console.print(
+        "packages have changed since it was built; data.overwrite=true builds it from those of today"
+    )
+    return manifest
+
+
+def _other_changes(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
+    """Changes beyond the configuration that make another dataset. Versions and installed packages do not."""
+    told = {
+        "recipe_sha256": "the recipe has been edited",
+        "inputs_sha256": "the input files have changed",
+        "tokenizer_sha256": "the tokenizer has changed",
+        "language_model": "the language model has changed",
+    }
+    return [message for key, message in told.items() if now.get(key) != then.get(key)]
+
+
+def _missing(output: Path, manifest: Manifest) -> str | None:
+    size = {"uint16": 2, "uint32": 4}[manifest.dtype]
+    for shard in manifest.shards:
+        for name, length in ((shard.file, shard.tokens * size), (f"{shard.file}.index", shard.documents * 8)):
+            path = output / name
+            if not path.is_file() or path.stat().st_size != length:
+                return name
+    return None
+
+
+def differences(now: dict[str, Any], then: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """`key: then → now` for each field that differs between two configurations."""
+    for key in sorted(now.keys() | then.keys()):
+        a, b, name = then.get(key), now.get(key), f"{prefix}{key}"
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from differences(b, a, f"{name}.")
+        elif a != b:
+            yield f"{name}: {a} → {b}"
+
+
+def versions() -> dict[str, str]:
+    """What the result may depend on."""
+    return {"python": python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def summary(output: Path, manifest: Manifest) -> str:
+    """One line about a dataset."""
+    return (
+        f"{output}: {manifest.total_documents:,} documents, {manifest.total_tokens:,} tokens, "
+        f"vocabulary {manifest.tokenizer.vocab_size:,}"
+    )
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
