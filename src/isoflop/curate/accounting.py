@@ -35,7 +35,7 @@ def broken_link(records: list[StageRecord]) -> str | None:
     """Where documents were lost or won, between two steps or in one; None where all are accounted for."""
     for before, after in pairwise(records):
         if before.documents_out != after.documents_in:
-            return f"{before.name} let {before.documents_out} documents out, {after.name} got {after.documents_in}"
+            return f"{before.name} let out {before.documents_out}, {after.name} took in {after.documents_in}"
     for record in records:
         if record.documents_in - sum(record.dropped.values()) != record.documents_out:
             return f"{record.name} does not say why it dropped all that it dropped"

@@ -6,9 +6,6 @@ and would take another configuration's work for its own; here it cannot find it.
 """
 
 import fcntl
-import hashlib
-import inspect
-import json
 import os
 import shutil
 import signal
@@ -25,11 +22,10 @@ from isoflop.config.base import UserError
 from isoflop.config.pipeline import CurateConfig
 from isoflop.curate import accounting, installed, publish
 from isoflop.curate.executor import WORKERS_LOCK, Stage, run_stage, wait_for_stragglers
-from isoflop.curate.language import model_record
+from isoflop.curate.existing import complete, identify, summary
 from isoflop.curate.plan import Plan
 from isoflop.curate.progress import stage_display
-from isoflop.curate.sources import SourceFile, find_sources, fingerprint, n_tasks
-from isoflop.curate.tokenizer import load_tokenizer
+from isoflop.curate.sources import SourceFile, find_sources, n_tasks
 from isoflop.data.manifest import (
     FORMAT_VERSION,
     MANIFEST,
@@ -54,18 +50,8 @@ def build(config: CurateConfig, recipe: Recipe, console: Console | None = None) 
     if done is not None:
         return done
     partial = output.with_name(output.name + ".partial")
-    with _alone(partial), _ended_by_sigterm():
-        try:
-            manifest = _build(config, recipe, identity, partial / identity["fingerprint"][:10], console)
-        except KeyboardInterrupt:
-            console.print(
-                f"interrupted; the finished tasks are kept in {partial}, and the same command continues"
-            )
-            raise
-        except OSError as error:
-            raise UserError(
-                f"{error.filename or partial}: {error.strerror}; the same command continues"
-            ) from None
+    with _told(partial, console), _alone(partial), _ended_by_sigterm():
+        manifest = _build(config, recipe, identity, partial / identity["fingerprint"][:10], console)
         shutil.rmtree(partial, ignore_errors=True)
     console.print(accounting.drop_table(list(manifest.stages)))
     console.print(summary(output, manifest))
@@ -151,6 +137,19 @@ def _describe(
         bytes_per_token=text_bytes / tokens,
         **identity,
     )
+
+
+@contextmanager
+def _told(partial: Path, console: Console) -> Iterator[None]:
+    """What ends a build early is said in a line."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        console.print(f"interrupted; what is done is kept in {partial}, and the same command continues")
+        raise
+    except OSError as error:
+        where = error.filename or partial
+        raise UserError(f"{where}: {error.strerror}; mend it, and the same command continues") from None
 
 
 @contextmanager

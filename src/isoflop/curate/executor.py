@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -27,14 +28,14 @@ POLL_SECONDS = 0.2
 WORKERS_LOCK = "workers.lock"
 # What every task needs, imported once in the server that the tasks are forked from.
 PRELOAD = ["isoflop.curate.blocks", "isoflop.config.compose"]
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ARROW_NUM_THREADS")
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
 class Stage:
     """`tasks` independent, restartable tasks, each of which runs `steps` on its piece of the documents.
 
-    `threads` is for the tokenizer's Rust code in one task: 1 where there are many, 0 (all cores) in a lone one.
+    `threads` is for the tokenizer's Rust code: 1 where there are many tasks, 0 (all cores) in a lone one.
     """
 
     name: str
@@ -54,11 +55,14 @@ class StageExecutor(LocalPipelineExecutor):
 
 
 def start_workers() -> ForkServerContext:
-    """The context that tasks are started from."""
-    for name in ONE_THREAD:
-        os.environ.setdefault(name, "1")
+    """The context that tasks are started from, in processes whose linear algebra keeps to one thread."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    ensure_running()
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
     return context
 
 

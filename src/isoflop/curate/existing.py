@@ -12,12 +12,13 @@ from typing import Any
 from rich.console import Console
 
 from isoflop.config.base import UserError
+from isoflop.config.errors import as_yaml
 from isoflop.config.pipeline import CurateConfig
 from isoflop.curate import installed
 from isoflop.curate.language import model_record
 from isoflop.curate.sources import find_sources, fingerprint
 from isoflop.curate.tokenizer import load_tokenizer
-from isoflop.data.manifest import MANIFEST, Manifest, read_manifest
+from isoflop.data.manifest import MANIFEST, DatasetError, Manifest, read_manifest
 
 PACKAGES = ("isoflop", "datatrove", "tokenizers", "numpy", "fastwarc", "resiliparse", "trafilatura", "xxhash")
 
@@ -52,7 +53,12 @@ def complete(
         if output.is_dir() and not any(output.iterdir()):
             return None
         raise UserError(f"{output} is there and is no dataset; give another data.output")
-    manifest = read_manifest(output)
+    try:
+        manifest = read_manifest(output)
+    except DatasetError:
+        if config.data.overwrite:
+            return None
+        raise
     then, now = manifest.model_dump(mode="json"), identity
     if then.get("fingerprint") == now["fingerprint"] and not _missing(output, manifest):
         console.print(f"complete already: {summary(output, manifest)}")
@@ -70,7 +76,7 @@ def complete(
         )
     console.print(f"complete already: {summary(output, manifest)}")
     console.print(
-        "packages have changed since it was built; data.overwrite=true builds it from those of today"
+        "its packages or their versions were others than today's; data.overwrite=true builds it anew"
     )
     return manifest
 
@@ -103,7 +109,7 @@ def differences(now: dict[str, Any], then: dict[str, Any], prefix: str = "") -> 
         if isinstance(a, dict) and isinstance(b, dict):
             yield from differences(b, a, f"{name}.")
         elif a != b:
-            yield f"{name}: {a} → {b}"
+            yield f"{name}: {as_yaml(a)} → {as_yaml(b)}"
 
 
 def versions() -> dict[str, str]:

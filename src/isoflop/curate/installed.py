@@ -78,7 +78,7 @@ def licence(dist: Distribution) -> str:
 
 
 def _field(dist: Distribution, name: str) -> str:
-    return dist.metadata[name] if name in dist.metadata else ""
+    return (dist.metadata.get_all(name) or [""])[0]
 
 
 def all_pages() -> list[Page]:

@@ -3,10 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
-from platform import python_version
-from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer

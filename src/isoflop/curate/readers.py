@@ -1,13 +1,13 @@
 """The first step of a stage: from the input files, or from what the stage before it wrote for this task."""
 
+import gzip
 import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
-import fsspec
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.io import get_datafolder
@@ -68,11 +68,11 @@ class ReadSources(PipelineStep):
             yield str(path), file.format, *_decoded(path.read_bytes())
 
     def _json_lines(self, path: Path) -> Iterator[Record]:
-        with fsspec.open(str(path), "rb", compression="infer") as lines:
-            for number, line in enumerate(
-                io.BufferedReader(lines) if not hasattr(lines, "readline") else lines
-            ):
+        with _opened(path) as lines:
+            for number, line in enumerate(lines):
                 name = f"{path}:{number + 1}"
+                if not line.strip():
+                    continue
                 try:
                     value = orjson.loads(line)
                 except orjson.JSONDecodeError:
@@ -97,6 +97,16 @@ class ReadSources(PipelineStep):
         if not isinstance(text, str):
             return name, "text", None, "no_text_key"
         return str(value.get("id") or name), "text", text, ""
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The bytes of a file, decompressed. Raises EOFError or OSError, when read, where it is cut short."""
+    name = path.name.lower()
+    if name.endswith(".gz"):
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    if name.endswith(".zst"):
+        return cast(BinaryIO, io.BufferedReader(pa.input_stream(str(path), compression="zstd")))
+    return path.open("rb")
 
 
 def _decoded(body: bytes) -> tuple[str | None, str]:
@@ -140,4 +150,4 @@ def read_documents(folder: Any, rank: int) -> Iterator[Document]:
     if folder.exists(name):
         with folder.open(name, "rb", compression="zstd") as lines:
             for line in io.BufferedReader(lines):
-                yield Document(**json.loads(line))
+                yield Document(**orjson.loads(line))

@@ -20,7 +20,7 @@ BATCH_DOCUMENTS = 1000
 
 
 class MakeTokenizer(PipelineStep):
-    """A lone task that writes `path`: the file that is given, or a BPE trained on the documents in `folder`."""
+    """A lone task that writes `path`: the given file, or a BPE trained on the documents in `folder`."""
 
     type = "🔢 - TRAINER"
     name = "tokenizer"

@@ -38,5 +38,9 @@ def find_ladder(runs: Sequence[Run]) -> Ladder | None:
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in sorted(done, key=lambda run: (run.tokens, run.n_params)):
         groups[kinds[best](run)].append(run)
-    ordered = {label: sorted(group, key=lambda run: run.n_params or 0) for label, group in groups.items()}
+    ordered = {
+        label: sorted(group, key=lambda run: run.n_params or 0)
+        for label, group in groups.items()
+        if len({run.n_params for run in group}) > 1  # one size says nothing of size
+    }
     return Ladder(best, list(ordered.items()))
