@@ -108,7 +108,6 @@ def test_charts_are_valid_and_have_their_lines(study: Path) -> None:
     assert {t["name"] for t in drawn["ladder-params"]["data"]} == {
         "820 k tokens",
         "1.6 M tokens",
-        "2 M tokens",
         "3.3 M tokens",
     }
 
