@@ -54,6 +54,16 @@ def runs(
     print(out)
 
 
+@app.command()
+def schema() -> None:
+    """The JSON schema of a training run's configuration."""
+    import json
+
+    from isoflop.config.jsonschema import run_schema
+
+    print(json.dumps(run_schema(), indent=2))
+
+
 def main() -> None:
     """The program. A user's mistake is one line on stderr and a non-zero exit."""
     try:

@@ -1,11 +1,14 @@
 """The `isoflop` program as it is called."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from synthetic_runs import write_run
+
+from isoflop.config.jsonschema import run_schema
 
 
 def isoflop(*words: str | Path) -> "subprocess.CompletedProcess[str]":
@@ -58,3 +61,10 @@ def test_a_report_needs_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_schema_is_the_configs_own() -> None:
+    """`isoflop schema` prints the JSON schema that a composed run validates against, without torch."""
+    done = isoflop("schema")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == run_schema()
