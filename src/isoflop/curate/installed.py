@@ -114,7 +114,8 @@ def _module_name(file: PurePath) -> str:
 
 
 def _is_documentation(path: PurePath) -> bool:
-    return not NOT_DOCUMENTATION.intersection(path.parts[:-1]) and not path.name.startswith("test_")
+    inside = path.parts[:-1]
+    return not NOT_DOCUMENTATION.intersection(inside) and not any(p.startswith("test_") for p in path.parts)
 
 
 def _is_guide(path: PurePath) -> bool:

@@ -1,13 +1,11 @@
 """The first step of a stage: from the input files, or from what the stage before it wrote for this task."""
 
-import gzip
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import orjson
-import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.io import get_datafolder
@@ -16,7 +14,7 @@ from datatrove.pipeline.writers import JsonlWriter
 
 from isoflop.config.base import UserError
 from isoflop.curate.progress import count_document
-from isoflop.curate.sources import SourceFile
+from isoflop.curate.sources import SourceFile, opened
 from isoflop.curate.warc import read_pages
 
 Record = tuple[str, str, str | None, str]
@@ -68,7 +66,7 @@ class ReadSources(PipelineStep):
             yield str(path), file.format, *_decoded(path.read_bytes())
 
     def _json_lines(self, path: Path) -> Iterator[Record]:
-        with _opened(path) as lines:
+        with opened(path) as lines:
             for number, line in enumerate(lines):
                 name = f"{path}:{number + 1}"
                 if not line.strip():
@@ -97,16 +95,6 @@ class ReadSources(PipelineStep):
         if not isinstance(text, str):
             return name, "text", None, "no_text_key"
         return str(value.get("id") or name), "text", text, ""
-
-
-def _opened(path: Path) -> BinaryIO:
-    """The bytes of a file, decompressed. Raises EOFError or OSError, when read, where it is cut short."""
-    name = path.name.lower()
-    if name.endswith(".gz"):
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    if name.endswith(".zst"):
-        return cast(BinaryIO, io.BufferedReader(pa.input_stream(str(path), compression="zstd")))
-    return path.open("rb")
 
 
 def _decoded(body: bytes) -> tuple[str | None, str]:

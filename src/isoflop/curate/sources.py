@@ -1,10 +1,15 @@
 """A user's own files: found, told apart by their names, and cut into tasks."""
 
+import gzip
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
+
+import pyarrow as pa
 
 from isoflop.config.base import UserError
 
@@ -71,6 +76,16 @@ def n_tasks(files: Sequence[SourceFile]) -> int:
 def fingerprint(files: Sequence[SourceFile]) -> str:
     """Changes when a file does: by its name, length or time."""
     return hashlib.sha256(json.dumps([asdict(file) for file in files]).encode()).hexdigest()
+
+
+def opened(path: Path) -> BinaryIO:
+    """The bytes of a file, decompressed. Raises EOFError or OSError, when read, where it is cut short."""
+    name = path.name.lower()
+    if name.endswith(".gz"):
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    if name.endswith(".zst"):
+        return cast(BinaryIO, io.BufferedReader(pa.input_stream(str(path), compression="zstd")))
+    return path.open("rb")
 
 
 def _format(path: Path) -> str:

@@ -12,6 +12,8 @@ from fastwarc.stream_io import GzipWriter
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding
 
+from isoflop.curate.sources import opened
+
 HTML = ("text/html", "application/xhtml+xml")
 HTTP_HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n"
 EPOCH = "2000-01-01T00:00:00Z"  # of every page we write: the same pages are the same file
@@ -23,16 +25,17 @@ def read_pages(path: Path) -> Iterator[tuple[str, str, str | None]]:
     `kind` is "html" or "text". Raises OSError where the file is not WARC or is cut short.
     """
     wanted = WarcRecordType.response | WarcRecordType.conversion
-    for record in ArchiveIterator(str(path), record_types=wanted, fsspec_args=False, auto_decode="all"):
-        address = record.headers.get("WARC-Target-URI") or record.record_id or ""
-        plain = record.record_type == WarcRecordType.conversion
-        kind = "text" if plain else "html"
-        declared = record.headers.get("WARC-Identified-Payload-Type") or record.http_content_type
-        body = record.reader.read()
-        if not plain and not _is_html(declared, body):
-            yield address, kind, None
-            continue
-        yield address, kind, _decode(body, record.http_charset)
+    with opened(path) as file:  # Python's decompression: fastwarc's own takes a cut-off file for a short one
+        for record in ArchiveIterator(file, record_types=wanted, stream_detect=False, auto_decode="all"):
+            address = record.headers.get("WARC-Target-URI") or record.record_id or ""
+            plain = record.record_type == WarcRecordType.conversion
+            kind = "text" if plain else "html"
+            declared = record.headers.get("WARC-Identified-Payload-Type") or record.http_content_type
+            body = record.reader.read()
+            if plain or _is_html(declared, body):
+                yield address, kind, _decode(body, record.http_charset)
+            else:
+                yield address, kind, None
 
 
 def _is_html(declared: str | None, body: bytes) -> bool:
