@@ -139,7 +139,7 @@ def ladder_chart(ladder: Ladder, x: str) -> Figure:
     return _figure(
         traces,
         x="parameters" if x == "n_params" else "FLOPs",
-        y="loss over the last 5 % of steps, nats per token",
+        y="settled loss, nats per token",
         x_log=True,
         y_log=True,
     )
