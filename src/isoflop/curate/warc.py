@@ -22,20 +22,30 @@ EPOCH = "2000-01-01T00:00:00Z"  # of every page we write: the same pages are the
 def read_pages(path: Path) -> Iterator[tuple[str, str, str | None]]:
     """(address, kind, text) of each response and conversion record; text is None where it is not HTML.
 
-    `kind` is "html" or "text". Raises OSError where the file is not WARC or is cut short.
+    `kind` is "html" or "text". Raises OSError or EOFError where the file is not WARC or is cut short.
     """
     wanted = WarcRecordType.response | WarcRecordType.conversion
-    with opened(path) as file:  # Python's decompression: fastwarc's own takes a cut-off file for a short one
-        for record in ArchiveIterator(file, record_types=wanted, stream_detect=False, auto_decode="all"):
+    with opened(path) as file:  # Python's decompression: fastwarc's takes a cut-off file for a short one
+        for record in ArchiveIterator(file, record_types=wanted, stream_detect=False, parse_http=False):
+            content = record.reader.read()
+            if "Content-Length" not in record.headers or len(content) < record.content_length:
+                raise EOFError(f"record {record.record_id} is cut short")
+            record.set_bytes_content(content)
             address = record.headers.get("WARC-Target-URI") or record.record_id or ""
             plain = record.record_type == WarcRecordType.conversion
-            kind = "text" if plain else "html"
-            declared = record.headers.get("WARC-Identified-Payload-Type") or record.http_content_type
-            body = record.reader.read()
-            if plain or _is_html(declared, body):
-                yield address, kind, _decode(body, record.http_charset)
-            else:
-                yield address, kind, None
+            yield address, "text" if plain else "html", _text(record, plain)
+
+
+def _text(record: WarcRecord, plain: bool) -> str | None:
+    """The record's text; None where it is not HTML, or its HTTP headers or encoding are broken."""
+    try:
+        if record.is_http:
+            record.parse_http(auto_decode="all")
+        body = record.reader.read()
+    except (OSError, ValueError):
+        return None
+    declared = record.headers.get("WARC-Identified-Payload-Type") or record.http_content_type
+    return _decode(body, record.http_charset) if plain or _is_html(declared, body) else None
 
 
 def _is_html(declared: str | None, body: bytes) -> bool:

@@ -82,7 +82,7 @@ def _spawned(config: RunConfig, folder: RunFolder, run_id: str, config_file: Pat
     n_ranks = config.parallel.ranks
     threads = config.cluster.threads_per_rank or max(1, (os.cpu_count() or 1) // n_ranks)
     with tempfile.TemporaryDirectory(prefix="isoflop-") as meeting:
-        arguments = (folder, config_file, run_id, Path(meeting) / "store")
+        arguments = (folder, config_file, run_id, Path(meeting) / "store", threads)
         if n_ranks > 1:
             return spawn_ranks(
                 _rank, arguments, n_ranks, folder.logs, threads, preload="isoflop.engine.worker"

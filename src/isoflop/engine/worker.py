@@ -4,6 +4,7 @@ import os
 import traceback
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 
 from isoflop.config.base import UserError
@@ -17,8 +18,11 @@ from isoflop.monitor.folder import RunFolder
 EXIT_CODES = {"finished": os.EX_OK, "preempted": os.EX_TEMPFAIL}
 
 
-def spawned_rank(rank: int, n_ranks: int, folder: RunFolder, config: Path, run_id: str, meeting: Path) -> int:
+def spawned_rank(
+    rank: int, n_ranks: int, folder: RunFolder, config: Path, run_id: str, meeting: Path, threads: int
+) -> int:
     """One rank of `n_ranks` on this machine, which meet at the file `meeting`; its exit code."""
+    torch.set_num_threads(threads)  # not by the environment alone: in a sweep torch is imported only once
     ranks = Ranks(rank, n_ranks, rank, n_ranks, "spawned")
     return run_rank(folder, read_run_config(config), run_id, ranks, dist.FileStore(str(meeting), n_ranks))
 
