@@ -97,6 +97,7 @@ def test_each_fault_has_its_words(words: str, faults: list[str]) -> None:
         ("parallel.pipeline=2 train.microbatch_sequences=64", "parallel.pipeline"),
         ("parallel.pipeline=2 parallel.stages_per_rank=2", "parallel.stages_per_rank"),
         ("parallel.pipeline=2 parallel.pipeline_schedule=interleaved", "parallel.stages_per_rank"),
+        ("parallel.pipeline_schedule=interleaved parallel.stages_per_rank=2", "parallel.pipeline_schedule"),
         (
             "parallel.pipeline=3 parallel.pipeline_schedule=interleaved parallel.stages_per_rank=2",
             "parallel.pipeline",
@@ -186,7 +187,7 @@ def test_an_experiment_can_be_a_sweep(tmp_path: Path) -> None:
     assert len([line for line in ended.out.splitlines() if line.startswith("ladder ")]) == 6
     faulty = command(f"experiment=ladder -m runs_dir={tmp_path} parallel.tensor=2")
     assert "model.n_heads=3" in faulty.err
-    assert "(sweep point model=ladder-s train.tokens=524288 and 1 more, of 6)" in faulty.err
+    assert "(sweep point model=ladder-s train.tokens=196608 and 1 more, of 6)" in faulty.err
 
 
 def test_a_point_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:

@@ -213,7 +213,10 @@ def test_diverging_run_stops_with_its_cause(data: Path, tmp_path: Path) -> None:
     assert "optimizer.lr" in done.stderr
     folder = only_run(tmp_path)
     assert events(folder)[-1] == "fail"
-    assert json.loads((folder / "summary.json").read_text())["status"] == "failed"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["status"], summary["run_id"]) == ("failed", folder.name.rpartition("-")[2])
+    assert summary["step"] == len(read_rows(folder))
+    assert summary["n_params"] > 0
 
 
 def test_rank_that_dies_is_named(data: Path, tmp_path: Path) -> None:
@@ -226,6 +229,7 @@ def test_rank_that_dies_is_named(data: Path, tmp_path: Path) -> None:
     process = start(train_command(data, tmp_path, "train.steps=100000", "parallel.data=2"))
     wait_for_step(tmp_path, 2, process)
     ranks = [pid for pid in descendants(process.pid) if "rank" in cmdline(pid) or is_rank(pid)]
+    assert json.loads((only_run(tmp_path) / "summary.json").read_text())["status"] == "running"
     os.kill(max(ranks), signal.SIGKILL)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1

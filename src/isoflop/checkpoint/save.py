@@ -39,12 +39,27 @@ def save(state: dict[str, Any], progress: Progress, checkpoints: Path, keep: int
             f"{folder}: rank {rank} could not save: {cause[0]}; "
             "make room, then run the same command again to resume"
         ) from None
-    if first:
+    _agree(_complete(folder, progress, keep) if first else None)
+    return folder
+
+
+def _complete(folder: Path, progress: Progress, keep: int) -> str | None:
+    """Mark the checkpoint and drop old ones; what went wrong, None if nothing did."""
+    try:
         _sync(folder)
         mark_complete(folder, progress_marker(progress, ranks=dist.get_world_size()))
-        remove_all_but(checkpoints, keep)
-    dist.barrier()
-    return folder
+        remove_all_but(folder.parent, keep)
+    except (OSError, UserError) as error:
+        return str(error)
+    return None
+
+
+def _agree(wrong: str | None) -> None:
+    """Raises UserError on every rank where something went `wrong` on the first."""
+    outcome = [wrong]
+    dist.broadcast_object_list(outcome, src=0)
+    if outcome[0] is not None:
+        raise UserError(outcome[0])
 
 
 def _sync(folder: Path) -> None:

@@ -81,6 +81,9 @@ def stage_faults(config: RunConfig) -> Iterator[Fault]:
     if stages > layers:
         hint = f"makes {stages} stages of model.n_layers={layers}; at most {layers} stages do"
         yield Fault("parallel.pipeline", parallel.pipeline, hint)
+    if interleaved and parallel.pipeline == 1:
+        hint = "needs parallel.pipeline of 2 or more; 1f1b does with one"
+        yield Fault("parallel.pipeline_schedule", "interleaved", hint)
     if interleaved and parallel.stages_per_rank < 2:
         yield Fault(
             "parallel.stages_per_rank", parallel.stages_per_rank, "must be 2 or more when interleaved"

@@ -30,22 +30,24 @@ def read_pages(path: Path) -> Iterator[tuple[str, str, str | None]]:
             content = record.reader.read()
             if "Content-Length" not in record.headers or len(content) < record.content_length:
                 raise EOFError(f"record {record.record_id} is cut short")
-            record.set_bytes_content(content)
             address = record.headers.get("WARC-Target-URI") or record.record_id or ""
             plain = record.record_type == WarcRecordType.conversion
-            yield address, "text" if plain else "html", _text(record, plain)
+            yield address, "text" if plain else "html", _text(record, content, plain)
 
 
-def _text(record: WarcRecord, plain: bool) -> str | None:
-    """The record's text; None where it is not HTML, or its HTTP headers or encoding are broken."""
+def _text(record: WarcRecord, content: bytes, plain: bool) -> str | None:
+    """The text of a record; None where it is not HTML, or its HTTP headers or encoding are broken."""
+    page = WarcRecord()  # its own, so that a broken page does not break the walk over the file
+    page.set_bytes_content(content)
     try:
         if record.is_http:
-            record.parse_http(auto_decode="all")
-        body = record.reader.read()
+            page.is_http = True
+            page.parse_http(auto_decode="all")
+        body = page.reader.read()
     except (OSError, ValueError):
         return None
-    declared = record.headers.get("WARC-Identified-Payload-Type") or record.http_content_type
-    return _decode(body, record.http_charset) if plain or _is_html(declared, body) else None
+    declared = record.headers.get("WARC-Identified-Payload-Type") or page.http_content_type
+    return _decode(body, page.http_charset) if plain or _is_html(declared, body) else None
 
 
 def _is_html(declared: str | None, body: bytes) -> bool:

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from isoflop.config.base import UserError
 from isoflop.config.schema import ClusterConfig, EngineConfig, ParallelConfig
 from isoflop.dist.env import Ranks
 
@@ -16,10 +17,20 @@ AXES = ("pipeline", "replicate", "shard", "tensor")
 
 
 def choose_device(engine: EngineConfig, ranks: Ranks) -> torch.device:
-    """This rank's device: a GPU of its own where there are any and none forbids it, else the CPU."""
-    if engine.device == "cuda" or (engine.device == "auto" and torch.cuda.is_available()):
-        # one GPU a task may be all that this rank sees
-        return torch.device("cuda", ranks.local_rank % max(1, torch.cuda.device_count()))
+    """This rank's device: a GPU of its own where there are enough and none forbids it, else the CPU.
+
+    Raises UserError where engine.device=cuda asks for GPUs that are not there. Ranks of a launcher may
+    each see one GPU only (`srun --gpus-per-task=1`).
+    """
+    n_gpus = 0 if engine.device == "cpu" else torch.cuda.device_count()
+    one_each = ranks.launcher in ("torchrun", "slurm") and n_gpus == 1
+    if n_gpus >= ranks.local_world_size or one_each:
+        return torch.device("cuda", ranks.local_rank % n_gpus)
+    if engine.device == "cuda":
+        needed = ranks.local_world_size
+        raise UserError(
+            f"engine.device=cuda: {needed} ranks here need {needed} GPUs, there are {n_gpus}; cpu does"
+        )
     return torch.device("cpu")
 
 
@@ -39,8 +50,13 @@ def process_group(
     )
     try:
         yield
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        if (
+            ranks.world_size == 1
+        ):  # else the others may be inside a collective, and closing would wait for them
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 def build_mesh(parallel: ParallelConfig, device: torch.device) -> DeviceMesh:

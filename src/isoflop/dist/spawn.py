@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from isoflop.dist.signals import ASKING
+
 GRACE_SECONDS = 5.0  # for the other ranks, once one has failed
 
 RankMain = Callable[..., int]
@@ -33,15 +35,17 @@ def spawn_ranks(
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([preload])
+    context.set_forkserver_preload(["isoflop.dist.listen", preload])
     logs.mkdir(parents=True, exist_ok=True)
     ranks: list[BaseProcess] = [
         context.Process(target=_rank, args=(main, rank, n_ranks, logs, arguments), name=f"rank-{rank}")
         for rank in range(n_ranks)
     ]
-    with _forwarding_signals(ranks):
+    with _forwarding_signals(ranks) as asked:
         for process in ranks:
             process.start()
+        if asked:  # before every rank was there to hear it
+            _signal_all(ranks, signal.SIGTERM)
         return _watch(ranks)
 
 
@@ -63,24 +67,27 @@ def _watch(ranks: list[BaseProcess]) -> dict[int, int]:
 
 
 @contextmanager
-def _forwarding_signals(ranks: list[BaseProcess]) -> Iterator[None]:
+def _forwarding_signals(ranks: list[BaseProcess]) -> Iterator[list[int]]:
+    """Pass signals on to `ranks` inside the context; the list fills with those that came."""
     seen: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
         kill = number == signal.SIGINT and signal.SIGINT in seen
         seen.append(number)
-        for process in ranks:
-            if process.pid is not None and process.is_alive():
-                os.kill(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
+        _signal_all(ranks, signal.SIGKILL if kill else signal.SIGTERM)
 
-    before = {
-        number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-    }
+    before = {number: signal.signal(number, forward) for number in ASKING}
     try:
-        yield
+        yield seen
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _signal_all(ranks: list[BaseProcess], number: int) -> None:
+    for process in ranks:
+        if process.pid is not None and process.is_alive():
+            os.kill(process.pid, number)
 
 
 def _rank(main: RankMain, rank: int, n_ranks: int, logs: Path, arguments: tuple[Any, ...]) -> None:

@@ -12,6 +12,7 @@ from isoflop.config.load import dump_yaml, load_run
 from isoflop.config.schema import RunConfig
 from isoflop.data.checks import preflight_faults
 from isoflop.data.manifest import Manifest, read_manifest
+from isoflop.data.tokens import TokenDataset
 from isoflop.dist.env import Ranks, launched_ranks
 from isoflop.dist.spawn import spawn_ranks
 from isoflop.engine.resume import frozen_config, is_finished, locate
@@ -33,6 +34,7 @@ def train(composed: Mapping[str, Any], overrides: Sequence[str]) -> None:
         print(f"finished before; nothing to do: {folder.path}")
         return
     if ranks is None or ranks.rank == 0:
+        verify_data(config)
         folder.create()
         with locked(folder.path):
             config_file = freeze(config, folder, run_id, manifests, overrides)
@@ -62,6 +64,15 @@ def preflight(config: RunConfig, ranks: Ranks | None) -> list[Manifest]:
     if faults:
         raise ConfigError(faults)
     return manifests
+
+
+def verify_data(config: RunConfig) -> None:
+    """Read every dataset as `data.verify` asks, before ranks start: none of them must wait for it.
+
+    Raises DatasetError naming the first file that is not what its manifest says.
+    """
+    for entry in config.data.entries:
+        TokenDataset(Path(entry.path), config.data.verify)
 
 
 def freeze(

@@ -64,7 +64,7 @@ class NativeEngine:
             group["lr"] = lr
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return StepResult(nll / n_targets, grad_norm, flops)
+        return StepResult(nll / max(1, n_targets), grad_norm, flops)
 
     def state(self) -> dict[str, Any]:
         return named_state(self.named, self.optimizer)

@@ -23,7 +23,7 @@ class MeanOverTokens:
 
     def begin(self, n_targets: int) -> AbstractContextManager[None]:
         """Start a batch of `n_targets`; forward and backward stand inside the context that this returns."""
-        self.n_targets = n_targets
+        self.n_targets = max(1, n_targets)  # a lone last token has none
         self._nlls.clear()
         return loss_parallel()
 

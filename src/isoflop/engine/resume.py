@@ -29,7 +29,10 @@ def locate(config: RunConfig, data_sha256: Sequence[str]) -> tuple[RunFolder, st
     differing = list(_differences(science(before, data_sha256), science(config, data_sha256)))
     if differing:
         raise ConfigError(differing, subject=f"resume={config.resume}")
-    return folder, str(json.loads(folder.provenance.read_text())["run_id"])
+    try:
+        return folder, str(json.loads(folder.provenance.read_text())["run_id"])
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"{folder.provenance}: cannot be read; start the run anew, without resume=") from None
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[Fault]:

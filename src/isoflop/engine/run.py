@@ -1,7 +1,5 @@
 """One rank of a run, from the frozen config to the summary."""
 
-import time
-
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
@@ -19,25 +17,27 @@ from isoflop.monitor.folder import RunFolder, Status
 from isoflop.monitor.sinks import RunIntro, build_sinks
 from isoflop.train.budget import total_steps
 from isoflop.train.loop import train
-from isoflop.train.recorder import Recorder, summarize
+from isoflop.train.recorder import Recorder
 from isoflop.train.signals import stop_request
 
 
 def run(config: RunConfig, run_id: str, folder: RunFolder, ranks: Ranks, store: dist.Store) -> Status:
     """Train `config` with these ranks, from its last complete checkpoint if there is one."""
-    started = time.time()
     device = choose_device(config.engine, ranks)
-    with process_group(ranks, device, config.cluster, store), stop_request() as asked:
+    with stop_request() as asked, process_group(ranks, device, config.cluster, store):
         mesh = build_mesh(config.parallel, device)
         engine = build_engine(config, mesh, device)  # model and optimizer, in their layout
-        batches = open_batches(config, is_first=ranks.rank == 0)  # a pure function of the step
+        batches = open_batches(config)  # a pure function of the step
         progress = restore(engine, folder, ranks)  # step 0 where there is nothing to restore
         intro = introduce(config, run_id, folder, progress)
         recorder = build_recorder(config, run_id, folder, ranks, device, progress)
-        recorder.open(intro)
-        recorder.event("resume" if progress.step else "start", progress.step, ranks=ranks.world_size)
-        status, progress = train(engine, batches, progress, recorder, asked, folder.path)
-        recorder.close(status, summarize(status, intro, folder, progress, started), time.time() - started)
+        recorder.open(intro, progress)
+        try:
+            status, progress = train(engine, batches, progress, recorder, asked, folder.path)
+        except BaseException:
+            recorder.abandon()
+            raise
+        recorder.close(status, progress, **asked.cause() if status == "preempted" else {})
     return status
 
 
@@ -46,10 +46,9 @@ def build_engine(config: RunConfig, mesh: DeviceMesh, device: torch.device) -> E
     return {"native": NativeEngine}[config.engine.name](config, mesh, device)
 
 
-def open_batches(config: RunConfig, is_first: bool) -> Batches:
-    """The batches of the run. The first rank verifies the data as asked, the others only its size."""
-    verify = config.data.verify if is_first else "size"
-    return build_batches(config.data.model_copy(update={"verify": verify}), config.train, config.seed)
+def open_batches(config: RunConfig) -> Batches:
+    """The batches of the run. Who started the ranks has verified the data; here only its size."""
+    return build_batches(config.data.model_copy(update={"verify": "size"}), config.train, config.seed)
 
 
 def restore(engine: Engine, folder: RunFolder, ranks: Ranks) -> Progress:

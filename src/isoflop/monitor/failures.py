@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from isoflop.config.base import UserError
-from isoflop.monitor.folder import RunFolder, RunSummary, write_json
+from isoflop.monitor.folder import RunFolder, write_json
+from isoflop.monitor.summary import read_summary, summarize
 
 
 class Failure(TypedDict):
@@ -54,15 +55,14 @@ def first_failure(folder: RunFolder, ended: dict[int, int]) -> Failure:
 
 def record_failure(folder: RunFolder, failure: Failure) -> None:
     """Write the end down in events.jsonl and summary.json; a disk that refuses must not hide the cause."""
-    try:
-        summary: RunSummary = json.loads(folder.summary.read_text())
-    except (FileNotFoundError, ValueError):
-        summary = RunSummary()
     with suppress(UserError, OSError):
+        known = read_summary(folder)
+        for reached in ("step", "tokens", "flops"):  # the rows know better
+            known.pop(reached, None)  # type: ignore[misc]
         rows = folder.read_metrics()
         step = int(rows[-1]["step"]) if rows else 0
         folder.append_event("fail", step, rank=failure["rank"], cause=failure["cause"])
-        folder.write_summary({**summary, "status": "failed", "step": step})
+        folder.write_summary(summarize(folder, "failed", known))
 
 
 def _note(logs: Path, rank: int) -> Path:

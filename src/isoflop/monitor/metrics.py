@@ -39,7 +39,13 @@ METRICS: tuple[Metric, ...] = (
         "tokens of the step / step_seconds",
         True,
     ),
-    Metric("step_seconds", "s", "wall time from one update to the next", "of the first rank", True),
+    Metric(
+        "step_seconds",
+        "s",
+        "wall time of fetching the batch and computing the step",
+        "of the first rank",
+        True,
+    ),
     Metric("mfu", "", "model FLOP/s as a fraction of the devices' peak", "over all ranks", True),
     Metric(
         "memory_bytes", "bytes", "peak device memory (on a CPU: resident memory)", "largest over ranks", True

@@ -162,6 +162,7 @@ class WandbSink:
         return wandb.init(
             id=self.run_id,
             resume="allow",
+            reinit="finish_previous",  # a sweep's points share a process
             name=intro.config.name,
             project=self.monitor.wandb_project,
             entity=self.monitor.wandb_entity,

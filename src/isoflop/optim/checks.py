@@ -12,6 +12,12 @@ def schedule_faults(schedule: ScheduleConfig, total_tokens: int) -> Iterator[Fau
     if schedule.kind == "constant" and schedule.decay_tokens is not None:
         message = "is not read by a constant schedule; null is right, or schedule.kind=wsd"
         yield Fault("schedule.decay_tokens", schedule.decay_tokens, message)
+    if schedule.kind == "constant" and schedule.final_fraction != 1.0:
+        yield Fault(
+            "schedule.final_fraction",
+            schedule.final_fraction,
+            "has no effect in a constant schedule; 1.0 does",
+        )
     warmup, decay = schedule_spans(schedule, total_tokens)
     run = f"the run's {total_tokens:,} tokens"
     if warmup > total_tokens:

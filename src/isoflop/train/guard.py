@@ -10,6 +10,6 @@ def check_finite(step: int, loss: float, grad_norm: float) -> None:
     for name, value in (("loss", loss), ("grad_norm", grad_norm)):
         if not math.isfinite(value):
             raise UserError(
-                f"{name} is {value} at step {step}; lower optimizer.lr or lengthen schedule.warmup_tokens, "
-                "and run again (the last checkpoint is from before)"
+                f"{name} is {value} at step {step}; a run with a lower optimizer.lr or a longer "
+                "schedule.warmup_tokens may not; the checkpoints so far stay"
             )

@@ -45,6 +45,7 @@ def train(
             recorder.step(progress, result, lr, n_targets, seconds, done=progress.step == last)
             stop = engine.agree(bool(asked))
             if is_due(progress.step, last, config.checkpoint.every) or stop:
+                recorder.sync()
                 saved = save(engine.state(), progress, folder / "checkpoints", config.checkpoint.keep)
                 recorder.event("checkpoint", progress.step, folder=saved.name)
             if trace is not None:

@@ -1,7 +1,7 @@
 """What a run says of itself while it trains: rows, events, and the summary. On the first rank only."""
 
 import math
-import time
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,9 @@ from isoflop.dist.collectives import max_over_ranks, sum_over_ranks
 from isoflop.dist.env import Ranks
 from isoflop.monitor.folder import RunFolder, RunSummary, Status
 from isoflop.monitor.sinks import RunIntro, Sink
+from isoflop.monitor.summary import ENDS, read_summary, summarize
 from isoflop.monitor.throughput import device_peak_flops, peak_memory_bytes
 from isoflop.train.contract import StepResult
-
-ENDS: dict[Status, str] = {"finished": "finish", "preempted": "preempt", "failed": "fail"}
-"""The event with which an attempt ends, by its status."""
 
 
 @dataclass
@@ -30,12 +28,17 @@ class Recorder:
     sinks: list[Sink]
     ranks: Ranks
     peak_flops_per_second: float = math.nan  # of all devices together
+    intro: RunIntro | None = None  # once open
 
-    def open(self, intro: RunIntro) -> None:
-        """Measure what a step is compared with, and open the sinks."""
+    def open(self, intro: RunIntro, progress: Progress) -> None:
+        """Measure what a step is compared with, open the sinks, and say that the run is under way."""
         (self.peak_flops_per_second,) = sum_over_ranks([self._peak_here()], self.device)
+        self.intro = intro
         for sink in self.sinks:
             sink.open(intro)
+        self.event("resume" if progress.step else "start", progress.step, ranks=self.ranks.world_size)
+        if self.ranks.rank == 0:
+            self.folder.write_summary(self._summary("running", progress))
 
     def step(
         self,
@@ -73,40 +76,40 @@ class Recorder:
         compute = getattr(torch, self.config.precision.compute)
         return given if given is not None else device_peak_flops(self.device, compute)
 
+    def sync(self) -> None:
+        """Put the rows so far on disk: a checkpoint must not outlive the rows that led to it."""
+        if self.ranks.rank == 0:
+            with self.folder.metrics.open("rb") as file:
+                os.fsync(file.fileno())
+
     def event(self, event: str, step: int, **more: Any) -> None:
         """One line in events.jsonl."""
         if self.ranks.rank == 0:
             self.folder.append_event(event, step, **more)
 
-    def close(self, status: Status, summary: RunSummary, wall_seconds: float) -> None:
-        """Write the end down, then let the sinks go. `wall_seconds` are this attempt's."""
-        if self.ranks.rank == 0:
-            self.folder.write_summary(summary)
-        self.event(ENDS[status], summary["step"], wall_seconds=wall_seconds)
-        for sink in self.sinks:
-            sink.close(status, dict(summary))
+    def close(self, status: Status, progress: Progress, **why: Any) -> None:
+        """Write the end down, then let the sinks go; `why` goes into the event."""
+        if self.ranks.rank == 0 and self.intro is not None:
+            self.event(ENDS[status], progress.step, **why)
+            self.folder.write_summary(self._summary(status, progress))
+            summary = read_summary(self.folder)
+            for sink in self.sinks:
+                sink.close(status, dict(summary))
 
+    def abandon(self) -> None:
+        """Let the sinks go after a failure, which is written down by who started the ranks."""
+        for sink in self.sinks if self.intro is not None else []:
+            sink.close("failed", dict(read_summary(self.folder)))
 
-def summarize(
-    status: Status, intro: RunIntro, folder: RunFolder, progress: Progress, started: float
-) -> RunSummary:
-    """The summary of a run, over all its attempts; `started` is when this one began (time.time())."""
-    rows = folder.read_metrics()
-    losses = [row["loss"] for row in rows if math.isfinite(row["loss"])]
-    before = [
-        event.get("wall_seconds", 0.0) for event in folder.read_events() if event["event"] in ENDS.values()
-    ]
-    return RunSummary(
-        run_id=intro.run_id,
-        name=intro.config.name,
-        status=status,
-        final_loss=rows[-1]["loss"] if rows else None,
-        best_loss=min(losses, default=None),
-        step=progress.step,
-        tokens=progress.tokens,
-        flops=progress.flops,
-        n_params=intro.n_params,
-        n_params_non_embed=intro.n_params_non_embed,
-        wall_seconds=sum(before) + time.time() - started,
-        restarts=sum(event["event"] == "resume" for event in folder.read_events()),
-    )
+    def _summary(self, status: Status, progress: Progress) -> RunSummary:
+        assert self.intro is not None
+        known = RunSummary(
+            run_id=self.intro.run_id,
+            name=self.intro.config.name,
+            n_params=self.intro.n_params,
+            n_params_non_embed=self.intro.n_params_non_embed,
+            step=progress.step,
+            tokens=progress.tokens,
+            flops=progress.flops,
+        )
+        return summarize(self.folder, status, known)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)  # Ctrl-C, scancel and preemption, Slurm's warning
+from isoflop.dist.signals import ASKING, asked_early
 
 
 class StopRequest:
@@ -17,6 +17,10 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal is not None
 
+    def cause(self) -> dict[str, str]:
+        """For the event that says why the run was left."""
+        return {"cause": f"asked by {self.signal.name}" if self.signal else "asked on another rank"}
+
     def handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is signal.SIGINT and number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -27,6 +31,8 @@ class StopRequest:
 def stop_request() -> Iterator[StopRequest]:
     """A StopRequest that listens inside the context; the handlers before it come back after."""
     request = StopRequest()
+    if early := asked_early():
+        request.signal = signal.Signals(early)
     before = {number: signal.signal(number, request.handle) for number in ASKING}
     try:
         yield request

@@ -84,7 +84,10 @@ def test_earlier_attempts_are_forgotten(folder: RunFolder) -> None:
 
 def test_the_end_is_written_down(folder: RunFolder) -> None:
     """An event with rank and cause at the last logged step, and a summary that keeps what it said before."""
-    folder.metrics.write_text('{"step": 1, "loss": 5.0}\n{"step": 2, "loss": 4.0}\n')
+    folder.metrics.write_text(
+        '{"step": 1, "tokens": 10, "flops": 1.0, "loss": 5.0}\n'
+        '{"step": 2, "tokens": 20, "flops": 2.0, "loss": 4.0}\n'
+    )
     folder.write_summary({"name": "a", "status": "running", "restarts": 2})
     record_failure(folder, Failure(rank=3, time=0.0, cause="nan"))
     (event,) = folder.read_events()
@@ -94,18 +97,16 @@ def test_the_end_is_written_down(folder: RunFolder) -> None:
         "rank": 3,
         "cause": "nan",
     }
-    assert json.loads(folder.summary.read_text()) == {
-        "name": "a",
-        "status": "failed",
-        "restarts": 2,
-        "step": 2,
-    }
+    summary = json.loads(folder.summary.read_text())
+    assert (summary["name"], summary["status"], summary["step"]) == ("a", "failed", 2)
+    assert (summary["final_loss"], summary["best_loss"], summary["tokens"]) == (4.0, 4.0, 20)
 
 
 def test_a_run_that_never_began_fails_at_step_0(folder: RunFolder) -> None:
     record_failure(folder, Failure(rank=0, time=0.0, cause="no data"))
     assert folder.read_events()[0]["step"] == 0
-    assert json.loads(folder.summary.read_text()) == {"status": "failed", "step": 0}
+    summary = json.loads(folder.summary.read_text())
+    assert (summary["status"], summary["step"], summary["final_loss"]) == ("failed", 0, None)
 
 
 def test_a_full_disk_does_not_hide_the_cause(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
