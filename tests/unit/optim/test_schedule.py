@@ -11,6 +11,7 @@ from isoflop.optim.schedule import learning_rate_factor, schedule_spans
 
 TOTAL = 1_000_000
 KINDS = ["constant", "cosine", "linear", "wsd"]
+CONSTANT = {"kind": "constant", "final_fraction": 1.0}
 
 
 def factor(tokens: float, **schedule: Any) -> float:
@@ -113,8 +114,9 @@ def test_the_shortest_runs_have_a_rate(kind: str, total: int) -> None:
     ],
 )
 def test_spans_left_out_are_those_documented(kind: str, warmup: int, decay: int) -> None:
-    assert schedule_spans(ScheduleConfig(kind=kind), TOTAL) == (warmup, decay)
-    assert list(schedule_faults(ScheduleConfig(kind=kind), TOTAL)) == []
+    schedule = ScheduleConfig(kind=kind, final_fraction=1.0)
+    assert schedule_spans(schedule, TOTAL) == (warmup, decay)
+    assert list(schedule_faults(schedule, TOTAL)) == []
 
 
 @pytest.mark.parametrize(
@@ -125,11 +127,12 @@ def test_spans_left_out_are_those_documented(kind: str, warmup: int, decay: int)
             "warmup_tokens",
             "more than the run's 1,000,000 tokens",
         ),
-        ({"kind": "constant", "warmup_tokens": TOTAL + 1}, "warmup_tokens", "more than the run's 1,000,000"),
+        ({**CONSTANT, "warmup_tokens": TOTAL + 1}, "warmup_tokens", "more than the run's 1,000,000"),
         ({"kind": "wsd", "warmup_tokens": 800_001}, "warmup_tokens", "at most 800000 fit"),
         ({"kind": "wsd", "decay_tokens": 950_001}, "decay_tokens", "at most 950000 fit"),
         ({"kind": "linear", "warmup_tokens": 9, "decay_tokens": TOTAL}, "decay_tokens", "at most 999991 fit"),
-        ({"kind": "constant", "decay_tokens": 5}, "decay_tokens", "is not read by a constant schedule"),
+        ({**CONSTANT, "decay_tokens": 5}, "decay_tokens", "is not read by a constant schedule"),
+        ({**CONSTANT, "final_fraction": 0.5}, "final_fraction", "no effect in a constant schedule"),
     ],
     ids=str,
 )
