@@ -72,6 +72,14 @@ names = {item["metadata"]["name"].lower() for item in json.load(sys.stdin)["inst
 sys.exit(not any(name.startswith(("nvidia-", "cuda-")) for name in names))'
 }
 
+# fastText, for language identification, has no wheel for Python 3.13 and newer: pip compiles it.
+require_compiler() {
+    if "$PY" -c 'import sys; sys.exit(sys.version_info < (3, 13))' && ! command -v g++ >/dev/null; then
+        die "fastText must be compiled for $("$PY" --version); run \`apt install g++ python3-dev\`, \
+or \`make setup PYTHON=python3.12\`, then \`make setup\` again"
+    fi
+}
+
 if [ -d "$VENV" ] && ! new_enough "$PY"; then
     say "$VENV has no working Python of its own: making it again"
     rm -rf "$VENV"
@@ -85,6 +93,7 @@ say "pip"
 "$PY" -m pip install --quiet "$(pinned pip)"
 say "torch (the largest part)"
 install_torch
+require_compiler
 say "everything else, as pinned in $CONSTRAINTS"
 "$PY" -m pip install --quiet --progress-bar off -c "$CONSTRAINTS" -e ".[all,dev,docs]" ||
     die "pip could not; \`$PY -m pip install -c $CONSTRAINTS -e '.[all,dev,docs]'\` tells more"
