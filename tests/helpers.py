@@ -35,7 +35,13 @@ def write_dataset(
         file.with_name(file.name + ".index").write_bytes(b"".join(end.to_bytes(8, "little") for end in ends))
         n_tokens = sum(map(len, here))
         shards.append(
-            {"file": file.name, "tokens": n_tokens, "documents": count, "sha256": file_sha256(file)}
+            {
+                "file": file.name,
+                "tokens": n_tokens,
+                "documents": count,
+                "sha256": file_sha256(file),
+                "index_sha256": file_sha256(file.with_name(file.name + ".index")),
+            }
         )
     assert not rest, "shard_documents leaves documents out"
     write_manifest(

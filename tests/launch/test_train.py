@@ -103,6 +103,11 @@ def damage(kind: str, root: Path) -> None:
         content = bytearray(shard.read_bytes())
         content[100] ^= 1
         shard.write_bytes(content)
+    elif kind == "moved document":
+        index = shard.with_name(shard.name + ".index")
+        ends = bytearray(index.read_bytes())
+        ends[0] ^= 1  # the first document is longer or shorter by one token
+        index.write_bytes(ends)
     elif kind == "other tokenizer":
         (root / "tokenizer.json").write_text("{}")
     elif kind == "no manifest":
@@ -119,6 +124,7 @@ def damage(kind: str, root: Path) -> None:
         ("missing shard", ".ds"),
         ("truncated shard", ".ds"),
         ("changed shard", ".ds"),
+        ("moved document", ".ds.index"),
         ("other tokenizer", "tokenizer.json"),
         ("no manifest", "manifest.json"),
         ("broken manifest", "manifest.json"),

@@ -51,7 +51,13 @@ def _shard_record(path: Path, dtype: str) -> ShardRecord:
     for file in (path, index):
         with file.open("rb") as written:
             os.fsync(written.fileno())
-    return ShardRecord(file=path.name, tokens=tokens, documents=len(ends), sha256=file_sha256(path))
+    return ShardRecord(
+        file=path.name,
+        tokens=tokens,
+        documents=len(ends),
+        sha256=file_sha256(path),
+        index_sha256=file_sha256(path.with_name(path.name + ".index")),
+    )
 
 
 def unigram_entropy_nats(dataset: Path, shards: list[ShardRecord], tokenizer: TokenizerRecord) -> float:

@@ -41,6 +41,7 @@ class ShardRecord(Record):
     tokens: int
     documents: int
     sha256: str
+    index_sha256: str | None = None  # of the document ends, where the writer gave it
 
 
 class StageRecord(Record):

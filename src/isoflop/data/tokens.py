@@ -123,6 +123,8 @@ def _open_shard(
         _expect_sha256(path, record.sha256)
         if (ends[1:] < ends[:-1]).any():
             raise DatasetError(f"{index}: a document ends before the one in front of it; {AGAIN}")
+        if record.index_sha256 is not None:
+            _expect_sha256(index, record.index_sha256)
     return Shard(tokens, ends, first_token, first_document)
 
 
