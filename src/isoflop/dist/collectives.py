@@ -18,3 +18,10 @@ def max_over_ranks(value: float, device: torch.device) -> float:
     if dist.get_world_size() > 1:
         dist.all_reduce(packed, dist.ReduceOp.MAX)
     return packed.item()
+
+
+def gather_texts(mine: str) -> list[str]:
+    """Every rank's text, in the order of the ranks. All ranks call it."""
+    found: list[str] = [mine] * dist.get_world_size()
+    dist.all_gather_object(found, mine)
+    return found

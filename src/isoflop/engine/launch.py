@@ -19,7 +19,7 @@ from isoflop.engine.resume import frozen_config, is_finished, locate
 from isoflop.monitor.failures import clear_failures, first_failure, record_failure
 from isoflop.monitor.folder import RunFolder, write_bytes, write_json
 from isoflop.monitor.lock import locked
-from isoflop.monitor.provenance import provenance
+from isoflop.monitor.provenance import add_attempt, provenance
 from isoflop.optim.checks import schedule_faults
 from isoflop.train.budget import total_steps
 
@@ -31,7 +31,8 @@ def train(composed: Mapping[str, Any], overrides: Sequence[str]) -> None:
     manifests = preflight(config, ranks)
     folder, run_id = locate(config, [manifest.content_sha256 for manifest in manifests])
     if is_finished(folder):
-        print(f"finished before; nothing to do: {folder.path}")
+        if ranks is None or ranks.rank == 0:
+            print(f"finished before; nothing to do: {folder.path}")
         return
     if ranks is None or ranks.rank == 0:
         verify_data(config)
@@ -45,7 +46,10 @@ def train(composed: Mapping[str, Any], overrides: Sequence[str]) -> None:
             )
             _report_end(folder, ended)
     else:
-        sys.exit(_launched(config, folder, run_id, ranks)[ranks.rank])
+        ended = _launched(config, folder, run_id, ranks)
+        if not _went_well(ended):  # the first rank may be blocked until it is killed
+            record_failure(folder, first_failure(folder, ended))
+        sys.exit(ended[ranks.rank])
 
 
 def preflight(config: RunConfig, ranks: Ranks | None) -> list[Manifest]:
@@ -81,7 +85,9 @@ def freeze(
     """Write down what is about to run; ranks read the frozen config and nothing else."""
     config_file = frozen_config(folder, config)
     write_bytes(config_file, dump_yaml(config).encode())
-    if not folder.provenance.exists():
+    if folder.provenance.exists():
+        add_attempt(folder.provenance, config)
+    else:
         write_bytes(folder.overrides, "".join(f"{word}\n" for word in overrides).encode())
         write_json(folder.provenance, provenance(config, manifests, run_id))
     clear_failures(folder)
@@ -116,7 +122,7 @@ def _launched(config: RunConfig, folder: RunFolder, run_id: str, ranks: Ranks) -
 
 def _report_end(folder: RunFolder, ended: dict[int, int]) -> None:
     """Say how the run ended: UserError naming the rank that failed first, exit 75 where it was stopped."""
-    if any(code not in (os.EX_OK, os.EX_TEMPFAIL) for code in ended.values()):
+    if not _went_well(ended):
         failure = first_failure(folder, ended)
         record_failure(folder, failure)
         where = f"rank {failure['rank']}: " if len(ended) > 1 else ""
@@ -125,3 +131,7 @@ def _report_end(folder: RunFolder, ended: dict[int, int]) -> None:
         print(f"stopped; run the same command again to go on\nrun folder: {folder.path}", file=sys.stderr)
         sys.exit(os.EX_TEMPFAIL)
     print(f"run folder: {folder.path}")
+
+
+def _went_well(ended: dict[int, int]) -> bool:
+    return all(code in (os.EX_OK, os.EX_TEMPFAIL) for code in ended.values())

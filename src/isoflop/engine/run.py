@@ -1,5 +1,7 @@
 """One rank of a run, from the frozen config to the summary."""
 
+import platform
+
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
@@ -8,13 +10,16 @@ from isoflop.checkpoint.load import latest, load
 from isoflop.checkpoint.marker import Progress, remove_incomplete
 from isoflop.config.schema import RunConfig
 from isoflop.data.loader import Batches, build_batches
+from isoflop.dist.collectives import gather_texts
 from isoflop.dist.env import Ranks
 from isoflop.dist.mesh import build_mesh, choose_device, process_group
 from isoflop.engine.base import Engine
 from isoflop.engine.native import NativeEngine
 from isoflop.model.flops import flops_per_token, n_params, n_params_non_embed
 from isoflop.monitor.folder import RunFolder, Status
+from isoflop.monitor.provenance import add_hosts
 from isoflop.monitor.sinks import RunIntro, build_sinks
+from isoflop.monitor.throughput import reset_peak_memory
 from isoflop.train.budget import total_steps
 from isoflop.train.loop import train
 from isoflop.train.recorder import Recorder
@@ -24,12 +29,14 @@ from isoflop.train.signals import stop_request
 def run(config: RunConfig, run_id: str, folder: RunFolder, ranks: Ranks, store: dist.Store) -> Status:
     """Train `config` with these ranks, from its last complete checkpoint if there is one."""
     device = choose_device(config.engine, ranks)
+    reset_peak_memory(device)
     with stop_request() as asked, process_group(ranks, device, config.cluster, store):
         mesh = build_mesh(config.parallel, device)
         engine = build_engine(config, mesh, device)  # model and optimizer, in their layout
         batches = open_batches(config)  # a pure function of the step
         progress = restore(engine, folder, ranks)  # step 0 where there is nothing to restore
         intro = introduce(config, run_id, folder, progress)
+        record_hosts(folder)
         recorder = build_recorder(config, run_id, folder, ranks, device, progress)
         recorder.open(intro, progress)
         try:
@@ -58,6 +65,13 @@ def restore(engine: Engine, folder: RunFolder, ranks: Ranks) -> Progress:
     dist.barrier()
     checkpoint = latest(folder.checkpoints)
     return load(engine.state(), checkpoint) if checkpoint else Progress()
+
+
+def record_hosts(folder: RunFolder) -> None:
+    """Write down which machines the ranks have met on."""
+    hosts = gather_texts(platform.node())
+    if dist.get_rank() == 0:
+        add_hosts(folder.provenance, hosts)
 
 
 def introduce(config: RunConfig, run_id: str, folder: RunFolder, progress: Progress) -> RunIntro:

@@ -5,12 +5,13 @@ import os
 import sys
 import time
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TypedDict
 
 from isoflop.config.base import UserError
 from isoflop.monitor.folder import RunFolder, write_json
-from isoflop.monitor.summary import read_summary, summarize
+from isoflop.monitor.summary import ENDS, read_summary, summarize
 
 
 class Failure(TypedDict):
@@ -54,15 +55,28 @@ def first_failure(folder: RunFolder, ended: dict[int, int]) -> Failure:
 
 
 def record_failure(folder: RunFolder, failure: Failure) -> None:
-    """Write the end down in events.jsonl and summary.json; a disk that refuses must not hide the cause."""
+    """Write the end down in events.jsonl and summary.json; a disk that refuses must not hide the cause.
+
+    Of several ranks that record how the same attempt ended, the first one is heard.
+    """
     with suppress(UserError, OSError):
+        if _is_recorded(folder, failure):
+            return
         known = read_summary(folder)
         for reached in ("step", "tokens", "flops"):  # the rows know better
             known.pop(reached, None)  # type: ignore[misc]
         rows = folder.read_metrics()
         step = int(rows[-1]["step"]) if rows else 0
-        folder.append_event("fail", step, rank=failure["rank"], cause=failure["cause"])
+        folder.append_event(ENDS["failed"], step, rank=failure["rank"], cause=failure["cause"])
         folder.write_summary(summarize(folder, "failed", known))
+
+
+def _is_recorded(folder: RunFolder, failure: Failure) -> bool:
+    """Whether another rank has put this very end into events.jsonl: since the failure, not before it."""
+    last = (folder.read_events() or [{}])[-1]
+    if last.get("event") != ENDS["failed"]:
+        return False
+    return bool(datetime.fromisoformat(last["time"]).timestamp() > failure["time"] - 0.001)
 
 
 def _note(logs: Path, rank: int) -> Path:

@@ -1,5 +1,6 @@
-"""Where a run comes from: code, versions, host, data."""
+"""Where a run comes from: code, versions, hosts, data; and by what it was continued."""
 
+import json
 import os
 import platform
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 from isoflop.config.schema import RunConfig
 from isoflop.data.manifest import MANIFEST, Manifest, file_sha256
+from isoflop.monitor.folder import write_json
 
 PACKAGES = ("isoflop", "torch", "numpy", "hydra-core", "pydantic", "datatrove", "wandb")
 DIFF_CHARACTERS = 1_000_000  # of uncommitted changes that are kept
@@ -29,15 +31,46 @@ def provenance(config: RunConfig, manifests: Sequence[Manifest], run_id: str) ->
     ]
     return {
         "run_id": run_id,
-        **git_state(Path(__file__).parent),
-        "versions": {"python": platform.python_version(), **installed(PACKAGES)},
+        **code_state(),
         "hosts": [platform.node()],
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "ranks": config.parallel.ranks,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": _now(),
         "data": data,
+        "resumed": [],
     }
+
+
+def add_attempt(path: Path, config: RunConfig) -> None:
+    """Note in provenance.json that a run is continued: when, on how many ranks, and by what other code."""
+    record = json.loads(path.read_text())
+    attempt = {"started": _now(), "ranks": config.parallel.ranks, "code": "as before"}
+    state, before = code_state(), record
+    for earlier in record.setdefault("resumed", []):
+        before = earlier["code"] if isinstance(earlier["code"], dict) else before
+    if any(before.get(key) != value for key, value in state.items()):
+        attempt["code"] = state
+    record["resumed"].append(attempt)
+    write_json(path, record)
+
+
+def add_hosts(path: Path, hosts: Sequence[str]) -> None:
+    """Note every machine that trains the run; known only once the ranks have met."""
+    record = json.loads(path.read_text())
+    known = list(dict.fromkeys([*record["hosts"], *hosts]))
+    if known != record["hosts"]:
+        write_json(path, {**record, "hosts": known})
+
+
+def code_state() -> dict[str, Any]:
+    """Commit, uncommitted changes and versions of the code that runs."""
+    versions = {"python": platform.python_version(), **installed(PACKAGES)}
+    return {**git_state(Path(__file__).parent), "versions": versions}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def git_state(folder: Path) -> dict[str, Any]:

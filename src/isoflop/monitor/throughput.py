@@ -4,6 +4,8 @@ import os
 import resource
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -86,6 +88,15 @@ def peak_memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # kibibytes on Linux
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Count the peak from here on: a sweep's points share a process. Outside Linux a CPU's peak stays."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident set size
 
 
 def _synchronize(device: torch.device) -> None:

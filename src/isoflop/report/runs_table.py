@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from isoflop.config.errors import UserError
+from isoflop.config.errors import ConfigError, UserError
+from isoflop.config.load import load_run
 from isoflop.monitor.folder import write_bytes
 from isoflop.monitor.metrics import EVAL_PREFIX
+from isoflop.optim.schedule import schedule_spans
 from isoflop.report.gather import Run
+from isoflop.train.budget import total_steps
 
 REQUIRED = ("run_id", "n_params", "n_params_non_embed", "tokens", "loss")
 FROM_CONFIG = {
@@ -64,6 +67,7 @@ def table_row(run: Run) -> Row:
         "unique_tokens": _unique_tokens(run),
         "flops": run.flops or None,
         **{column: _at(run.config, key) for column, key in FROM_CONFIG.items()},
+        **_spans(run),
         "step": run.last("step", None),
         "status": run.status,
         "excluded_reason": None if run.status == "finished" else f"status is {run.status}",
@@ -80,6 +84,16 @@ def _unique_tokens(run: Run) -> int | None:
     """Tokens in the run's datasets, or those it was trained on where it did not come round."""
     totals = [(entry.get("manifest") or {}).get("total_tokens", 0) for entry in run.datasets]
     return min(run.tokens, sum(totals)) if totals and all(totals) and run.tokens else None
+
+
+def _spans(run: Run) -> Row:
+    """Tokens of warm-up and of decay as they were, where the config leaves them to the run's length."""
+    try:
+        config = load_run(run.config)
+    except ConfigError:  # another version's: its own words stand
+        return {}
+    warmup, decay = schedule_spans(config.schedule, total_steps(config) * config.train.global_batch_tokens)
+    return {"warmup_tokens": warmup, "decay_tokens": decay}
 
 
 def _at(tree: Any, key: str) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -116,5 +117,20 @@ def test_a_full_disk_does_not_hide_the_cause(folder: RunFolder, capsys: pytest.C
     write_failure(folder, 1, "no space left")
     assert capsys.readouterr().err == "rank 1: no space left\n"
     assert not list(folder.logs.glob("*.failure.json"))
-    folder.events.symlink_to("/dev/full")
+    folder.events.mkdir()  # nothing can be written there
     record_failure(folder, Failure(rank=1, time=0.0, cause="no space left"))
+
+
+def test_of_several_ranks_that_record_one_end_the_first_is_heard(folder: RunFolder) -> None:
+    """Ranks of a launcher each write down how the attempt ended; the next attempt's end is another one."""
+    folder.append_event("start", 0)
+    write_failure(folder, 2, "nan in layer 3")
+    for rank in (1, 0):
+        record_failure(folder, first_failure(folder, {rank: 1}))
+    assert [event["event"] for event in folder.read_events()] == ["start", "fail"]
+    assert folder.read_events()[-1]["rank"] == 2
+    clear_failures(folder)
+    time.sleep(0.01)  # an attempt takes time
+    write_failure(folder, 1, "the disk is full")  # before it has started
+    record_failure(folder, first_failure(folder, {1: 1}))
+    assert [event["event"] for event in folder.read_events()] == ["start", "fail", "fail"]

@@ -14,7 +14,16 @@ from helpers import random_documents, write_dataset
 from isoflop.config.load import load_run
 from isoflop.config.schema import RunConfig
 from isoflop.data.manifest import read_manifest
-from isoflop.monitor.provenance import DIFF_CHARACTERS, git_state, installed, provenance
+from isoflop.monitor import provenance as module
+from isoflop.monitor.provenance import (
+    DIFF_CHARACTERS,
+    add_attempt,
+    add_hosts,
+    code_state,
+    git_state,
+    installed,
+    provenance,
+)
 
 NOWHERE = {"git_sha": None, "git_dirty": None, "diff": None, "untracked": None}
 
@@ -138,3 +147,23 @@ def test_provenance_names_the_data_that_was_read(tmp_path: Path) -> None:
     assert (written["run_id"], written["ranks"], written["hosts"]) == ("0123456789", 4, [platform.node()])
     assert written["versions"]["torch"] == version("torch")
     assert written["versions"]["python"] == platform.python_version()
+
+
+def test_what_continues_a_run_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When, on how many ranks, by what code where it is other code; and every host once, in order."""
+    config = tiny_run(path=str(write_dataset(tmp_path / "d", random_documents(9, seed=0))))
+    path = tmp_path / "provenance.json"
+    path.write_text(json.dumps(provenance(config, [read_manifest(tmp_path / "d")], "0123456789")))
+    other = {**code_state(), "git_sha": "f" * 40}
+    states = iter([code_state(), other, other])
+    monkeypatch.setattr(module, "code_state", lambda: next(states))
+    for _ in range(3):
+        add_attempt(path, config)
+    add_hosts(path, ["node-b", platform.node(), "node-b"])
+    record = json.loads(path.read_text())
+    codes = [attempt["code"] for attempt in record["resumed"]]
+    assert codes[0] == codes[2] == "as before"
+    assert codes[1]["git_sha"] == "f" * 40
+    assert [attempt["ranks"] for attempt in record["resumed"]] == [4, 4, 4]
+    assert record["hosts"] == [platform.node(), "node-b"]
+    assert record["run_id"] == "0123456789"

@@ -41,6 +41,11 @@ def test_csv_has_raw_counts(root: Path) -> None:
         assert int(row["step"]) == last["step"]
     assert (rows["3"]["lr"], rows["3"]["group"], rows["3"]["schedule"]) == ("0.001", "ladder", "cosine")
     assert (rows["4"]["optimizer"], rows["4"]["group"], rows["4"]["schedule"]) == ("lion", "", "wsd")
+    for row in rows.values():  # what the config leaves to the length of the run is filled in
+        length = int(row["step"]) * 16384
+        assert int(row["warmup_tokens"]) == length // 20
+        decay = length // 5 if row["schedule"] == "wsd" else length - length // 20
+        assert int(row["decay_tokens"]) == decay
     assert (rows["3"]["batch_tokens"], rows["3"]["seq_len"], rows["3"]["vocab"]) == ("16384", "256", "4096")
     assert rows["3"]["unique_tokens"] == str(20 * 16384)  # once through a part of the data
     assert rows["4"]["unique_tokens"] == "4210331"  # all of it, more than once
