@@ -30,22 +30,37 @@ find_python() {
 Install one (\`apt install python3.11\` or newer) and run \`make setup PYTHON=python3.11\`"
 }
 
-# Debian and Ubuntu keep ensurepip in a package of its own. Without it: a pip that is here, else apt as root.
+# Debian and Ubuntu keep ensurepip, the headers and the compiler in packages of their own. As root: apt; else say so.
+# fastText, for language identification, has no wheel for Python 3.13 and newer: pip compiles it.
+require_packages() {
+    local python=$1 version missing=()
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    "$python" -c 'import venv, ensurepip' 2>/dev/null || "$python" -c 'import venv, pip' 2>/dev/null ||
+        missing+=("python$version-venv")
+    if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 13))'; then
+        command -v g++ >/dev/null || missing+=(g++)
+        "$python" -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null ||
+            missing+=("python$version-dev")
+    fi
+    if [ ${#missing[@]} = 0 ]; then
+        return
+    fi
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        die "Python $version here lacks what set-up needs; run \`sudo apt install ${missing[*]}\`, then \`make setup\` again"
+    fi
+    say "installing ${missing[*]} with apt"
+    apt-get update -qq || true
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+        die "apt could not; \`apt-get update && apt-get install ${missing[*]}\` tells more"
+}
+
+# With ensurepip, or with a pip that is here.
 make_venv() {
-    local python=$1 package
-    if "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-        "$python" -m venv --clear "$VENV"
-    elif "$python" -c 'import venv, pip' 2>/dev/null; then
-        "$python" -m venv --clear --without-pip "$VENV"
-        "$python" -m pip --python "$PY" install --quiet "$(pinned pip)"
+    if "$1" -c 'import ensurepip' 2>/dev/null; then
+        "$1" -m venv --clear "$VENV"
     else
-        package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
-        if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-            die "$python has no ensurepip and no pip; run \`sudo apt install $package\`, then \`make setup\` again"
-        fi
-        say "$python has no ensurepip: installing $package"
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package" >/dev/null
-        "$python" -m venv --clear "$VENV"
+        "$1" -m venv --clear --without-pip "$VENV"
+        "$1" -m pip --python "$PY" install --quiet "$(pinned pip)"
     fi
 }
 
@@ -59,25 +74,22 @@ install_torch() {
     if ! command -v nvidia-smi >/dev/null && pip_would_take_cuda "$torch"; then
         say "no NVIDIA driver here: taking the CPU build of $torch"
         "$PY" -m pip install --quiet -c "$CONSTRAINTS" uv
-        "$VENV/bin/uv" pip install --quiet --python "$PY" --torch-backend=cpu -c "$CONSTRAINTS" "$torch" && return
+        # With its four tries this gives up on a silent index within about a minute.
+        UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-15} "$VENV/bin/uv" pip install --quiet --no-deps --python "$PY" \
+            --torch-backend=cpu "$torch" && return
         say "its index cannot be reached; taking the build that pip finds, several GB larger"
     fi
     "$PY" -m pip install --quiet --progress-bar off -c "$CONSTRAINTS" "$torch"
 }
 
 pip_would_take_cuda() {
-    "$PY" -m pip install --quiet --dry-run --ignore-installed --report - -c "$CONSTRAINTS" "$1" | "$PY" -c '
+    local report
+    report=$("$PY" -m pip install --quiet --dry-run --ignore-installed --report - -c "$CONSTRAINTS" "$1") ||
+        die "pip could not find $1; is the network there?"
+    "$PY" -c '
 import json, sys
 names = {item["metadata"]["name"].lower() for item in json.load(sys.stdin)["install"]}
-sys.exit(not any(name.startswith(("nvidia-", "cuda-")) for name in names))'
-}
-
-# fastText, for language identification, has no wheel for Python 3.13 and newer: pip compiles it.
-require_compiler() {
-    if "$PY" -c 'import sys; sys.exit(sys.version_info < (3, 13))' && ! command -v g++ >/dev/null; then
-        die "fastText must be compiled for $("$PY" --version); run \`apt install g++ python3-dev\`, \
-or \`make setup PYTHON=python3.12\`, then \`make setup\` again"
-    fi
+sys.exit(not any(name.startswith(("nvidia-", "cuda-")) for name in names))' <<<"$report"
 }
 
 if [ -d "$VENV" ] && ! new_enough "$PY"; then
@@ -86,14 +98,16 @@ if [ -d "$VENV" ] && ! new_enough "$PY"; then
 fi
 if ! [ -x "$PY" ] || ! "$PY" -m pip --version >/dev/null 2>&1; then
     python=$(find_python)
+    require_packages "$python"
     say "making $VENV with $("$python" --version)"
     make_venv "$python"
+else
+    require_packages "$PY"
 fi
 say "pip"
 "$PY" -m pip install --quiet "$(pinned pip)"
 say "torch (the largest part)"
 install_torch
-require_compiler
 say "everything else, as pinned in $CONSTRAINTS"
 "$PY" -m pip install --quiet --progress-bar off -c "$CONSTRAINTS" -e ".[all,dev,docs]" ||
     die "pip could not; \`$PY -m pip install -c $CONSTRAINTS -e '.[all,dev,docs]'\` tells more"

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 def train_command(data: Path, runs: Path, *overrides: str) -> list[str]:
     """`python launch/train.py` on the tiny experiment."""
-    here = [f"data.path={data}", f"runs_dir={runs}"]
+    here = [f"data.path={data}", f"runs_dir={runs}", "cluster.threads_per_rank=1"]
     return [sys.executable, str(ROOT / "launch" / "train.py"), *TINY, *here, *overrides]
 
 
@@ -30,7 +30,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def run(command: list[str], **env: str) -> subprocess.CompletedProcess[str]:
     """Run to the end; its output as text."""
-    return subprocess.run(command, capture_output=True, text=True, env=environment(**env), timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, env=environment(**env), timeout=600)
 
 
 def start(command: list[str]) -> subprocess.Popen[str]:
