@@ -7,16 +7,16 @@ from isoflop.config.compose import program
 
 def main(composed: dict[str, Any], overrides: list[str]) -> None:
     import sys
+    from importlib import import_module
     from pathlib import Path
 
-    from isoflop.config.pipeline import load_pipeline
+    from isoflop.config.curation.run import load_curation
 
-    config = load_pipeline(composed)
+    config = load_curation(composed)
     sys.path.insert(0, str(Path(__file__).parents[1]))  # the recipes stand beside this folder
-    from data_pipelines.fineweb import recipe
     from isoflop.curate.build import build
 
-    build(config, recipe)
+    build(config, import_module(f"data_pipelines.{config.pipeline.name}").recipe)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from isoflop.config.compose import compose
-from isoflop.config.pipeline import CurateConfig, load_pipeline
+from isoflop.config.curation.run import CurateConfig, load_curation
 from isoflop.data.manifest import Manifest, read_manifest
 
 COMMON = """the of and to that with have be in a is for on are was by from this when which each other time
@@ -59,17 +60,18 @@ def config_of(sources: Path | Sequence[Path], output: Path, *overrides: str) -> 
     paths = [sources] if isinstance(sources, Path) else sources
     listed = ",".join(str(path) for path in paths)
     small = [f"data.sources=[{listed}]", f"data.output={output}", "tokenizer.vocab_size=400"]
-    return load_pipeline(compose("data", [*small, *overrides]))
+    return load_curation(compose("data", [*small, *overrides]))
 
 
 def curate(
     sources: Path | Sequence[Path], output: Path, *overrides: str, console: Console | None = None
 ) -> Manifest:
     """Build the dataset `output` from `sources`."""
-    from data_pipelines.fineweb import recipe
     from isoflop.curate.build import build
 
-    return build(config_of(sources, output, *overrides), recipe, console or Console(file=io.StringIO()))
+    config = config_of(sources, output, *overrides)
+    recipe = import_module(f"data_pipelines.{config.pipeline.name}").recipe
+    return build(config, recipe, console or Console(file=io.StringIO()))
 
 
 def tokens_of(root: Path) -> list[np.ndarray]:

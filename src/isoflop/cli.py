@@ -19,6 +19,9 @@ Folders = Annotated[
     list[Path], typer.Argument(metavar="FOLDER", help="Run folders, or folders of run folders.")
 ]
 
+data = typer.Typer(help="Questions about token datasets.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
 
 @app.callback()
 def root() -> None:
@@ -62,6 +65,26 @@ def schema() -> None:
     from isoflop.config.jsonschema import run_schema
 
     print(json.dumps(run_schema(), indent=2))
+
+
+@data.callback()
+def data_root() -> None:
+    """Questions about token datasets. One is built with `python launch/data.py`."""
+
+
+@data.command()
+def inspect(
+    dataset: Annotated[Path, typer.Argument(help="A folder with a manifest.json.")],
+    other: Annotated[Path | None, typer.Argument(help="Another one: shows how it differs.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write an HTML page instead.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only what this reason or step dropped.")] = None,
+    n: Annotated[int, typer.Option(min=0, help="Documents of each reason.")] = 5,
+    seed: Annotated[int, typer.Option(help="Which of those that were kept aside.")] = 0,
+) -> None:
+    """What a curation kept and dropped, and why; lengths, tokens, near-duplicates; how two of them differ."""
+    from isoflop.report.dataset.inspect import inspect_datasets
+
+    inspect_datasets([dataset, *([other] if other else [])], out, reason, n, seed)
 
 
 def main() -> None:

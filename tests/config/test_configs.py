@@ -30,6 +30,10 @@ SIZES = options_of("model")
 compose = cache(compose_afresh)  # nothing here changes what it is given
 
 
+# What only a user can give: a profile that asks for it says so, and validates with it.
+NEEDED = {"pipeline=fineweb-edu": ("pipeline.classifier.model=quality.bin",)}
+
+
 def composed(name: str, *overrides: str) -> dict[str, Any]:
     return compose(name, overrides)
 
@@ -41,7 +45,7 @@ def test_a_program_composes_without_a_word(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "choice"), CHOICES, ids=[" ".join(choice) for choice in CHOICES])
 def test_an_option_composes_and_validates(name: str, choice: str) -> None:
-    load(name, composed(name, choice))
+    load(name, composed(name, choice, *NEEDED.get(choice, ())))
 
 
 def test_every_file_is_in_a_group_of_a_program() -> None:

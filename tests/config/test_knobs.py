@@ -2,7 +2,7 @@
 
 The type checker tells, of every `x.field` in src/ and data_pipelines/, what `x` is. A read inside a
 property of a config class (`ranks`, `entries`) counts as a read of the field where the property itself
-is read. A recipe that spreads a filter's fields into datatrove's arguments (`**rules.model_dump()`)
+is read. A recipe or block that spreads a filter's fields into arguments (`**rules.model_dump()`)
 reads them all. Validation, in isoflop.config, does not count: a field that is only checked does nothing.
 
 What this cannot see: a read through an untyped receiver or `getattr` (which then looks dead, not alive),
@@ -28,17 +28,20 @@ from mypy.types import Instance, Type
 import isoflop
 from isoflop.config.base import Config, ConfigError
 from isoflop.config.compose import compose
+from isoflop.config.curation.recipe import recipes
+from isoflop.config.curation.run import load_curation
 from isoflop.config.load import load_run
-from isoflop.config.pipeline import load_pipeline
 from isoflop.config.schema import optimizers
 
 SRC = Path(isoflop.__file__).parents[1]
 RECIPES = SRC.parent / "data_pipelines"
+CURATE = SRC / "isoflop" / "curate"
+LAUNCH = SRC.parent / "launch"
 
 # Fields that validation holds at one value until their axis is built; a test below holds it to that.
 REFUSED = {("ParallelConfig", "context"), ("ParallelConfig", "expert")}
 # Labels, which do nothing but stand in a record; a test below looks for it there.
-LABELS = {("PipelineConfig", "name")}
+LABELS = {("PipelineConfig", "profile")}  # of every recipe
 
 
 class _Reads(Plugin):
@@ -76,7 +79,7 @@ def reads() -> frozenset[tuple[str, str]]:
     options.cache_dir = os.devnull
     options.per_module_options = {"pydantic.*": {"follow_imports": "silent"}}  # for `model_dump`
     heard = _Reads(options)
-    files = [*sorted(SRC.glob("isoflop/**/*.py")), *sorted(RECIPES.glob("*.py"))]
+    files = [*sorted(SRC.glob("isoflop/**/*.py")), *sorted(RECIPES.glob("*.py")), LAUNCH / "data.py"]
     build.build(
         [BuildSource(str(file), _module_name(file), None) for file in files], options, extra_plugins=[heard]
     )
@@ -87,7 +90,7 @@ def reads() -> frozenset[tuple[str, str]]:
         holder = next((name for name, lines in properties[file].items() if line in lines), None)
         if holder is not None:
             inside.add((holder, (owner, field)))
-        elif field == "model_dump" and file.parent == RECIPES:
+        elif field == "model_dump" and (file.parent == RECIPES or file.is_relative_to(CURATE)):
             direct |= {(owner, name) for name in _fields(owner) - _excluded(file, line)}
         elif not file.is_relative_to(SRC / "isoflop" / "config"):
             direct.add((owner, field))
@@ -136,6 +139,7 @@ def config_classes() -> list[type[Config]]:
 
     roots: list[type[Config]] = [type(load(name, compose(name))) for name in program_names()]
     roots += [optimizers.find(name) for name in optimizers.names()]
+    roots += [recipes.find(name) for name in recipes.names()]
     found: dict[type[Config], None] = {}
     while roots:
         cls = roots.pop()
@@ -163,7 +167,8 @@ def is_read(cls: type[Config], field: str) -> bool:
 
 @pytest.mark.parametrize(("cls", "field"), KNOBS, ids=[f"{cls.__name__}.{field}" for cls, field in KNOBS])
 def test_a_field_is_read(cls: type[Config], field: str) -> None:
-    if (cls.__name__, field) in REFUSED | LABELS or inspect.isabstract(cls) or _has_one_value(cls, field):
+    owners = {(base.__name__, field) for base in cls.__mro__}
+    if owners & (REFUSED | LABELS) or inspect.isabstract(cls) or _has_one_value(cls, field):
         return
     assert is_read(cls, field), f"nothing outside isoflop.config reads {cls.__name__}.{field}"
 
@@ -181,8 +186,8 @@ def test_a_field_that_nothing_reads_yet_can_have_one_value(key: str) -> None:
 
 
 def test_a_label_stands_in_its_record() -> None:
-    config = load_pipeline(compose("data"))
-    assert config.science()["pipeline"]["name"] == config.pipeline.name
+    config = load_curation(compose("data"))
+    assert config.science()["pipeline"]["profile"] == config.pipeline.profile
 
 
 def test_the_search_sees_a_dead_field() -> None:

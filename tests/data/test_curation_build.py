@@ -72,7 +72,10 @@ def test_manifest_describes_the_tokens(plain: tuple[Path, list[str]]) -> None:
     ]
     assert sorted(path.name for path in root.iterdir()) == sorted(
         [
+            "DATASET_CARD.md",
+            "kept_ids.npy",
             "manifest.json",
+            "samples",
             "tokenizer.json",
             *(n for s in manifest.shards for n in (s.file, f"{s.file}.index")),
         ]
@@ -115,7 +118,7 @@ def test_planted_near_duplicates_go_and_originals_stay(tmp_path: Path) -> None:
     source = corpus(tmp_path / "in", [*originals, *copies], files=3)
     manifest = curate(source, tmp_path / "out", "pipeline.language=null", "pipeline.pii=null")
     dedup = stage(manifest, "minhash")
-    assert (dedup.documents_in, dedup.documents_out, dedup.dropped) == (55, 40, {"minhash": 15})
+    assert (dedup.documents_in, dedup.documents_out, dedup.dropped) == (55, 40, {"near_duplicate": 15})
     kept = Counter(texts_of(tmp_path / "out"))
     assert all(kept[text] == 1 for text in originals[15:])
     assert all(kept[a] + kept[b] == 1 for a, b in zip(originals[:15], copies, strict=True))

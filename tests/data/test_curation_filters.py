@@ -22,8 +22,6 @@ from isoflop.curate.extract import EXTRACTORS
 from isoflop.curate.language import KeepLanguages, model_path
 from isoflop.curate.words import WORDS
 
-punctuated, whitespace = WORDS["punctuated"], WORDS["whitespace"]
-
 
 def golden() -> list[str]:
     """Prose, and prose spoilt in each of the ways that a rule looks for."""
@@ -58,25 +56,27 @@ def golden() -> list[str]:
 
 STOCK: dict[str, list[BaseFilter]] = {
     "fineweb-paper": [
-        GopherRepetitionFilter(language=punctuated),
-        GopherQualityFilter(language=whitespace),
-        C4QualityFilter(filter_no_terminal_punct=False, language=punctuated),
-        FineWebQualityFilter(char_duplicates_ratio=0.1, language=punctuated),
+        GopherRepetitionFilter(),
+        GopherQualityFilter(language=WORDS["whitespace"]),
+        C4QualityFilter(filter_no_terminal_punct=False),
+        FineWebQualityFilter(char_duplicates_ratio=0.1),
     ],
     "fineweb-code": [
-        GopherRepetitionFilter(language=punctuated),
-        GopherQualityFilter(language=punctuated),
-        C4QualityFilter(filter_no_terminal_punct=False, language=punctuated),
-        FineWebQualityFilter(language=punctuated),
+        GopherRepetitionFilter(),
+        GopherQualityFilter(),
+        C4QualityFilter(filter_no_terminal_punct=False),
+        FineWebQualityFilter(),
     ],
 }
 
 
+@pytest.mark.parametrize("engine", ["fast", "exact", "reference"])
 @pytest.mark.parametrize("profile", STOCK)
-def test_profiles_decide_as_datatroves_defaults_do(profile: str, tmp_path: Path) -> None:
+def test_profiles_decide_as_datatroves_defaults_do(profile: str, engine: str, tmp_path: Path) -> None:
     """Name by name: in, out and each reason, for stock filters with datatrove's own defaults."""
     texts = golden()
-    here = (f"pipeline={profile}", "pipeline.language=null", "pipeline.minhash=null", "pipeline.pii=null")
+    alone = ("pipeline.urls=null", "pipeline.language=null", "pipeline.minhash=null", "pipeline.pii=null")
+    here = (f"pipeline={profile}", f"pipeline.engine={engine}", *alone)
     manifest = curate(corpus(tmp_path / "in", texts), tmp_path / "out", *here)
     documents = [Document(text=text, id=str(n)) for n, text in enumerate(texts)]
     for stock, record in zip(STOCK[profile], manifest.stages[2:6], strict=True):
@@ -134,8 +134,8 @@ def test_thresholds_of_the_paper_and_of_the_code(tmp_path: Path) -> None:
     assert paper.fineweb.char_duplicates_ratio == 0.1
     assert code.fineweb.char_duplicates_ratio == FineWebQualityFilter().char_duplicates_ratio == 0.01
     assert (paper.language.languages, code.language.languages) == (("en",), None)
-    assert (paper.gopher_quality.words, code.gopher_quality.words) == ("whitespace", "punctuated")
-    apart = {"name": "", "fineweb": None, "language": None, "gopher_quality": None}
+    assert (paper.gopher_quality.words, code.gopher_quality.words) == ("whitespace", "spacy")
+    apart = {"profile": "", "fineweb": None, "language": None, "gopher_quality": None}
     assert paper.model_copy(update=apart) == code.model_copy(update=apart)
 
 

@@ -17,7 +17,8 @@ from programs import environment
 from rich.console import Console
 
 from isoflop.config.base import UserError
-from isoflop.curate.executor import WORKERS_LOCK, Stage, run_stage, wait_for_stragglers
+from isoflop.curate.executor import WORKERS_LOCK, run_stage, wait_for_stragglers
+from isoflop.curate.stages import Stage
 from isoflop.data.manifest import DatasetError, read_manifest
 
 ROOT = Path(__file__).parents[2]
@@ -114,15 +115,15 @@ def test_what_is_no_dataset_is_left_alone(source: Path, tmp_path: Path) -> None:
 def test_interrupted_three_times_it_ends_as_if_never(source: Path, tmp_path: Path) -> None:
     output, alone = tmp_path / "out", ["data.workers=1", "data.tasks=4"]
     for mark, how, code in (
-        ("filter/completions/00001", signal.SIGKILL, -signal.SIGKILL),
-        ("match/completions/00003", signal.SIGTERM, 128 + signal.SIGTERM),
-        ("tokenize/completions/00000", signal.SIGINT, 130),
+        ("filter-*/logs/completions/00001", signal.SIGKILL, -signal.SIGKILL),
+        ("match-*/logs/completions/00003", signal.SIGTERM, 128 + signal.SIGTERM),
+        ("tokenize-*/logs/completions/00000", signal.SIGINT, 130),
     ):
         with subprocess.Popen(
             command(source, output, *alone), stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
         ) as build:
             deadline = time.monotonic() + 60
-            while not list(tmp_path.glob(f"out.partial/*/logs/{mark}")):
+            while not list(tmp_path.glob(f"out.partial/*-{mark}")):
                 assert build.poll() is None, build.communicate()
                 assert time.monotonic() < deadline
                 time.sleep(0.005)
@@ -152,12 +153,12 @@ def test_a_full_disk_is_one_line_and_no_dataset(source: Path, tmp_path: Path) ->
 
 
 def stage(tmp_path: Path, failure: str = "") -> Stage:
-    return Stage("trial", 3, [Counts(tmp_path, failure)])
+    return Stage("trial", tmp_path, 3, [Counts(tmp_path, failure)])
 
 
 def run_trial(tmp_path: Path, failure: str = "") -> None:
     lock = tmp_path / WORKERS_LOCK
-    run_stage(stage(tmp_path, failure), tmp_path / "logs", workers=1, lock=lock, display=lambda *_: None)
+    run_stage(stage(tmp_path, failure), workers=1, lock=lock, display=lambda *_: None)
 
 
 def test_finished_tasks_are_not_done_again(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ HELD = {
     "hydra": ("isoflop/config/compose.py", "isoflop/config/explain.py", "isoflop/cluster/", "launch/"),
     "omegaconf": ("isoflop/config/compose.py", "isoflop/config/explain.py", "isoflop/cluster/", "launch/"),
     "wandb": ("isoflop/monitor/sinks.py", "isoflop/report/"),
-    "datatrove": ("isoflop/curate/", "data_pipelines/"),
+    "datatrove": ("isoflop/curate/", "data_pipelines/", "benchmarks/"),
     "submitit": ("isoflop/cluster/",),
     "deepspeed": ("isoflop/engine/deepspeed.py",),
     "megatron": ("isoflop/engine/megatron.py",),

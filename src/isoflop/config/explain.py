@@ -22,7 +22,7 @@ from isoflop.config.errors import ConfigError, Fault, Verbatim, did_you_mean
 # The function that validates what a program composed. Named, not imported: `--help` needs none of it.
 LOADERS = {
     "train": ("isoflop.config.load", "load_run"),
-    "data": ("isoflop.config.pipeline", "load_pipeline"),
+    "data": ("isoflop.config.curation.run", "load_curation"),
 }
 
 

@@ -85,6 +85,12 @@ class _Reader:
         inner, is_list = _config_class(field.annotation)
         if inner is not None and is_list and isinstance(value, list | tuple):
             return tuple(self.group(inner, item, f"{key}.{i}") for i, item in enumerate(value))
+        named = _named_configs(field.annotation)
+        if named is not None and isinstance(value, Mapping):
+            return {
+                name: None if item is None else self.group(named, item, _join(key, name))
+                for name, item in value.items()
+            }
         if (
             inner is not None
             and not is_list
@@ -120,6 +126,11 @@ def _config_class(annotation: Any) -> tuple[type[Config] | None, bool]:
         return _config_class(get_args(annotation)[0])[0], True
     is_config = isinstance(annotation, type) and issubclass(annotation, Config)
     return (annotation if is_config else None), False
+
+
+def _named_configs(annotation: Any) -> Any:
+    """The config class of a mapping by name, `dict[str, C]` or `dict[str, C | None]`; None of all else."""
+    return _config_class(get_args(annotation)[1])[0] if get_origin(annotation) is dict else None
 
 
 def _leaf_fault(key: str, value: Any, item: Any) -> Fault:

@@ -69,14 +69,16 @@ def _is_counted(name: str) -> bool:
 
 
 def _record(steps: tuple[dict[str, Any], ...]) -> StageRecord:
-    name = _plain(steps[0]["name"])
+    name = step_name(steps[0]["name"])
     totals: dict[str, int] = {}
     for step in steps:
         for key, value in step["stats"].items():
             totals[key] = totals.get(key, 0) + _total(value)
     entered, dropped = totals.get("total", 0), totals.get("dropped", 0)
     reasons = {
-        key.removeprefix("dropped_"): n for key, n in sorted(totals.items()) if key.startswith("dropped_")
+        key.removeprefix("dropped_"): n
+        for key, n in sorted(totals.items())
+        if key.startswith("dropped_") and n
     }
     if dropped > sum(reasons.values()):
         reasons[name] = dropped - sum(reasons.values())
@@ -85,12 +87,13 @@ def _record(steps: tuple[dict[str, Any], ...]) -> StageRecord:
         documents_in=entered,
         documents_out=entered - dropped,
         dropped=reasons,
+        characters_out=totals.get("doc_len"),
         seconds=round(sum(_total(step["time_stats"], exact=True) for step in steps), 3),
     )
 
 
-def _plain(name: str) -> str:
-    """ "🔻 - FILTER: 🥇 Gopher Quality" → "gopher quality"."""
+def step_name(name: str) -> str:
+    """The manifest's name of a step: "🔻 - FILTER: 🥇 Gopher Quality" → "gopher quality"."""
     words = re.sub(r"[^A-Za-z0-9 ]", "", name.partition(": ")[2]).strip().lower()
     return "minhash" if words == "minhash stage 4" else words
 

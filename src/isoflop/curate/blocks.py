@@ -1,55 +1,55 @@
 """Every block that a recipe is built from, ours and datatrove's, imported here once."""
 
 from datatrove.pipeline.base import PipelineStep
-from datatrove.pipeline.dedup import (
-    MinhashDedupBuckets,
-    MinhashDedupCluster,
-    MinhashDedupFilter,
-    MinhashDedupSignature,
-)
-from datatrove.pipeline.dedup.minhash import MinhashConfig
-from datatrove.pipeline.filters import (
-    C4QualityFilter,
-    FineWebQualityFilter,
-    GopherQualityFilter,
-    GopherRepetitionFilter,
-)
 from datatrove.pipeline.formatters import PIIFormatter
-from datatrove.pipeline.tokens.merger import DocumentTokenizerMerger
-from datatrove.utils.hashing import HashConfig
 
-from isoflop.curate.c4 import C4KeepLines
-from isoflop.curate.executor import Stage
+from isoflop.curate.dedup.seen import DropSeen
 from isoflop.curate.extract import EXTRACTORS
-from isoflop.curate.installed import CollectInstalled
+from isoflop.curate.heuristics import heuristic_steps
 from isoflop.curate.language import KeepLanguages
-from isoflop.curate.readers import ReadSources, ReadTask, write_documents
-from isoflop.curate.tokenizer import MakeTokenizer, Tokenize
-from isoflop.curate.words import WORDS
+from isoflop.curate.parts import (
+    decontaminate,
+    exact_stages,
+    filter_urls,
+    kept,
+    minhash_stages,
+    quality_stages,
+    read,
+    source_files,
+    token_stages,
+)
+from isoflop.curate.plan import Plan
+from isoflop.curate.readers import write_documents
+from isoflop.curate.refinedweb import RefinedWeb, RefinedWebText
+from isoflop.curate.signals.annotate import Annotate
+from isoflop.curate.signals.duplicates import DropDuplicates
+from isoflop.curate.signals.keep import ApplyRules, ReadKept
+from isoflop.curate.stages import Outcome, Stages
 
 __all__ = [
     "EXTRACTORS",
-    "WORDS",
-    "C4KeepLines",
-    "C4QualityFilter",
-    "CollectInstalled",
-    "DocumentTokenizerMerger",
-    "FineWebQualityFilter",
-    "GopherQualityFilter",
-    "GopherRepetitionFilter",
-    "HashConfig",
+    "Annotate",
+    "ApplyRules",
+    "DropDuplicates",
+    "DropSeen",
     "KeepLanguages",
-    "MakeTokenizer",
-    "MinhashConfig",
-    "MinhashDedupBuckets",
-    "MinhashDedupCluster",
-    "MinhashDedupFilter",
-    "MinhashDedupSignature",
+    "Outcome",
     "PIIFormatter",
     "PipelineStep",
-    "ReadSources",
-    "ReadTask",
-    "Stage",
-    "Tokenize",
+    "Plan",
+    "ReadKept",
+    "RefinedWeb",
+    "RefinedWebText",
+    "Stages",
+    "decontaminate",
+    "exact_stages",
+    "filter_urls",
+    "heuristic_steps",
+    "kept",
+    "minhash_stages",
+    "quality_stages",
+    "read",
+    "source_files",
+    "token_stages",
     "write_documents",
 ]

@@ -1,9 +1,4 @@
-"""Builds a token dataset: the stages of a recipe in a work folder of their own, then one rename.
-
-The work folder stands beside the dataset and is named by a fingerprint of everything the result depends
-on: configuration, recipe, code, versions and input. datatrove marks a finished task by its number alone
-and would take another configuration's work for its own; here it cannot find it.
-"""
+"""Builds a token dataset: the stages of a recipe in a work folder, then one rename."""
 
 import fcntl
 import os
@@ -19,13 +14,21 @@ from typing import Any
 from rich.console import Console
 
 from isoflop.config.base import UserError
-from isoflop.config.pipeline import CurateConfig
+from isoflop.config.curation.run import CurateConfig
 from isoflop.curate import accounting, installed, publish
-from isoflop.curate.executor import WORKERS_LOCK, Stage, run_stage, wait_for_stragglers
+from isoflop.curate.card import write_card
+from isoflop.curate.describe import digest
+from isoflop.curate.executor import WORKERS_LOCK, run_stage, wait_for_stragglers
 from isoflop.curate.existing import complete, identify, summary
+from isoflop.curate.megatron import write_megatron
+from isoflop.curate.merge_samples import merge_samples
+from isoflop.curate.parts import TOKENIZE
 from isoflop.curate.plan import Plan
 from isoflop.curate.progress import stage_display
-from isoflop.curate.sources import SourceFile, find_sources, n_tasks
+from isoflop.curate.records import too_many_failures
+from isoflop.curate.sources import find_sources, n_tasks, pieces
+from isoflop.curate.stages import ASIDE, Outcome, Stage, begin
+from isoflop.curate.usage import USAGE, stage_usage
 from isoflop.data.manifest import (
     FORMAT_VERSION,
     MANIFEST,
@@ -35,7 +38,7 @@ from isoflop.data.manifest import (
     write_manifest,
 )
 
-Recipe = Callable[[Plan], list[Stage]]
+Recipe = Callable[[Plan], Outcome]
 
 
 def build(config: CurateConfig, recipe: Recipe, console: Console | None = None) -> Manifest:
@@ -48,13 +51,25 @@ def build(config: CurateConfig, recipe: Recipe, console: Console | None = None) 
     identity = identify(config, recipe)
     done = complete(output, config, identity, console)
     if done is not None:
-        return done
-    partial = output.with_name(output.name + ".partial")
-    with _told(partial, console), _alone(partial), _ended_by_sigterm():
-        manifest = _build(config, recipe, identity, partial / identity["fingerprint"][:10], console)
-        shutil.rmtree(partial, ignore_errors=True)
+        return add_megatron(output, done) if config.data.megatron else done
+    work = Path(config.data.work) if config.data.work else output.with_name(output.name + ".partial")
+    with _told(work, console), _alone(work), _ended_by_sigterm():
+        manifest = _build(config, recipe, identity, work, console)
+        if config.data.work is None:
+            shutil.rmtree(work, ignore_errors=True)
     console.print(accounting.drop_table(list(manifest.stages)))
     console.print(summary(output, manifest))
+    return manifest
+
+
+def add_megatron(output: Path, manifest: Manifest) -> Manifest:
+    """Megatron's files beside those of a dataset that was built without them."""
+    if (manifest.model_extra or {}).get("megatron"):
+        return manifest
+    written = write_megatron(output, manifest.shards, manifest.dtype)
+    manifest = manifest.model_copy(update={"megatron": written})
+    write_card(output, manifest, output.name)
+    write_manifest(output, manifest)
     return manifest
 
 
@@ -63,66 +78,89 @@ def _build(
 ) -> Manifest:
     """Run the stages in `work`, and publish what they made."""
     started = time.monotonic()
-    plan = make_plan(config, work)
-    wait_for_stragglers(work.parent / WORKERS_LOCK)
-    output = Path(config.data.output)
-    if not (plan.dataset / MANIFEST).is_file():
+    outcome = recipe(make_plan(config, work, identity))
+    wait_for_stragglers(work / WORKERS_LOCK)
+    if not (outcome.dataset / MANIFEST).is_file():
         records: list[StageRecord] = []
-        stages = recipe(plan)
-        for stage in stages:
-            records += _run(stage, plan, console)
-            if records and records[-1].documents_out == 0:
-                console.print(accounting.drop_table(records))
-                last = next(record for record in records if record.documents_out == 0)
-                raise UserError(f"no document is left after {last.name}; pipeline.* says what it drops")
-        manifest = _describe(plan, identity, records, stages)
-        write_manifest(plan.dataset, manifest)
-    publish.move_into_place(plan.dataset, output)
+        for stage in outcome.stages:
+            records += _run(stage, config, records, console)
+            _refuse_nothing(records, console)
+            _refuse_failures(records, config)
+        manifest = _describe(config, outcome, identity, records)
+        write_card(outcome.dataset, manifest, Path(config.data.output).name)
+        write_manifest(outcome.dataset, manifest)  # last: it is what makes a dataset whole
+    output = Path(config.data.output)
+    publish.move_into_place(outcome.dataset, output)
+    shutil.rmtree(outcome.stages[-1].folder, ignore_errors=True)  # of a kept work folder: its result is gone
     console.print(f"built in {time.monotonic() - started:.0f} s")
     return read_manifest(output)
 
 
-def make_plan(config: CurateConfig, work: Path) -> Plan:
+def make_plan(config: CurateConfig, work: Path, identity: dict[str, Any]) -> Plan:
     """What there is to read and in how many pieces."""
-    work.mkdir(parents=True, exist_ok=True)
-    files = find_sources(config.data.sources)
-    if files:
-        return Plan(config, files, [], min(config.data.tasks or n_tasks(files), len(files)), work)
-    tasks = config.data.tasks or installed.FILES
-    paths = [installed.warc_path(work / "corpus", rank) for rank in range(tasks)]
-    files = [SourceFile(str(path), "warc", 0, 0) for path in paths]
-    return Plan(config, files, installed.all_pages(), tasks, work)
+    files, pages = pieces(find_sources(config.data.sources)), []
+    tasks = min(config.data.tasks or n_tasks(files), len(files))
+    if not files:
+        tasks, pages = config.data.tasks or installed.FILES, installed.all_pages()
+    depends = {name: identity[name] for name in ("sources", "inputs_sha256", "code_sha256", "versions")}
+    return Plan(config, files, pages, tasks, work, digest(depends, tasks))
 
 
-def _run(stage: Stage, plan: Plan, console: Console) -> list[StageRecord]:
+def _run(
+    stage: Stage, config: CurateConfig, before: list[StageRecord], console: Console
+) -> list[StageRecord]:
     """One stage, and a line about it."""
-    started, logs = time.monotonic(), plan.folder("logs") / stage.name
-    workers = plan.config.data.workers or len(os.sched_getaffinity(0))
-    with stage_display(console, stage.name, stage.tasks) as display:
-        run_stage(stage, logs, workers, plan.work.parent / WORKERS_LOCK, display)
-    records = accounting.step_records(logs, stage.tasks)
-    counts = f"{records[0].documents_in:>9,} → {records[-1].documents_out:,} documents" if records else ""
-    console.print(f"{stage.name:<12} {time.monotonic() - started:6.1f} s {counts}")
+    started = time.monotonic()
+    for change in begin(stage)[:3]:
+        console.print(f"{stage.name:<12} is done anew: {change}", markup=False)
+    workers = config.data.workers or len(os.sched_getaffinity(0))
+    expected = before[-1].documents_out if before else None
+    with stage_display(console, stage.name, stage.tasks, expected) as display:
+        run_stage(stage, workers, stage.folder.parent / WORKERS_LOCK, display)
+    records = accounting.step_records(stage.logs, stage.tasks)
+    seconds = time.monotonic() - started
+    told = f"{stage.name:<12} {seconds:7.1f} s"
+    if records:
+        entered, left = records[0].documents_in, records[-1].documents_out
+        told += f" {entered:>9,} → {left:<9,} documents {entered / max(seconds, 1e-3):>9,.0f}/s"
+    console.print(told.rstrip())
     return records
 
 
+def _refuse_nothing(records: list[StageRecord], console: Console) -> None:
+    """Raises UserError where a step has dropped every document, with the table that says which."""
+    if records and records[-1].documents_out == 0:
+        console.print(accounting.drop_table(records))
+        last = next(record for record in records if record.documents_out == 0)
+        raise UserError(f"no document is left after {last.name}; pipeline.* says what it drops")
+
+
+def _refuse_failures(records: list[StageRecord], config: CurateConfig) -> None:
+    """Raises UserError where more of the input was broken than may be."""
+    dropped = {reason: n for record in records for reason, n in record.dropped.items()}
+    files = len(find_sources(config.data.sources)) or 1
+    read = records[0].documents_in if records else 0
+    told = too_many_failures(dropped, read, files, config.data.max_failed_fraction)
+    if told is not None:
+        raise UserError(told)
+
+
 def _describe(
-    plan: Plan, identity: dict[str, Any], records: list[StageRecord], stages: list[Stage]
+    config: CurateConfig, outcome: Outcome, identity: dict[str, Any], records: list[StageRecord]
 ) -> Manifest:
-    """The manifest of the token files in `plan.dataset`."""
-    publish.tidy(plan.dataset, plan.tokenizer)
-    config = plan.config
-    tokenizer = publish.tokenizer_record(plan.tokenizer, config.tokenizer)
+    """The manifest of the token files in `outcome.dataset`."""
+    publish.tidy(outcome.dataset, outcome.tokenizer)
+    tokenizer = publish.tokenizer_record(outcome.tokenizer, config.tokenizer)
     dtype = publish.dtype_of(tokenizer)
-    shards = publish.shard_records(plan.dataset, dtype)
+    shards = publish.shard_records(outcome.dataset, dtype)
     tokens, documents = sum(s.tokens for s in shards), sum(s.documents for s in shards)
     lost = accounting.broken_link(records)
     if lost or documents != records[-1].documents_out:
-        raise UserError(f"{plan.work}: {lost or 'documents were lost in the merge'}; remove it and run again")
-    last = next(stage for stage in stages if stage.name == "tokenize")
-    text_bytes = accounting.stat_total(
-        plan.folder("logs") / last.name, last.tasks, accounting.TOKENIZE, "text_bytes"
-    )
+        work = outcome.stages[0].folder.parent
+        raise UserError(f"{work}: {lost or 'documents were lost in the merge'}; remove it and run again")
+    merge_samples([stage.folder / ASIDE for stage in outcome.stages], outcome.dataset, config.samples)
+    last = next(stage for stage in outcome.stages if stage.name == TOKENIZE)
+    text_bytes = accounting.stat_total(last.logs, last.tasks, accounting.TOKENIZE, "text_bytes")
     return Manifest(
         format_version=FORMAT_VERSION,
         tokenizer=tokenizer,
@@ -133,8 +171,14 @@ def _describe(
         stages=tuple(records),
         licence=config.data.licence or ("not stated" if config.data.sources else installed.LICENCE),
         seed=config.seed,
-        unigram_entropy_nats=publish.unigram_entropy_nats(plan.dataset, shards, tokenizer),
+        unigram_entropy_nats=publish.unigram_entropy_nats(outcome.dataset, shards, tokenizer),
         bytes_per_token=text_bytes / tokens,
+        text_bytes=text_bytes,
+        megatron=write_megatron(outcome.dataset, shards, dtype) if config.data.megatron else [],
+        work=[
+            {"stage": stage.name, "tasks": stage.tasks, **stage_usage(stage.logs / USAGE)}
+            for stage in outcome.stages
+        ],
         **identity,
     )
 

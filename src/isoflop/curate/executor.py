@@ -7,11 +7,10 @@ of its processes. Here a task's process is watched: its end, however it comes, i
 import fcntl
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
@@ -19,10 +18,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from datatrove.executor.local import LocalPipelineExecutor
-from datatrove.pipeline.base import PipelineStep
 
 from isoflop.config.base import UserError
 from isoflop.curate import progress
+from isoflop.curate.stages import Stage
+from isoflop.curate.usage import USAGE, write_usage
 
 POLL_SECONDS = 0.2
 WORKERS_LOCK = "workers.lock"
@@ -31,27 +31,19 @@ PRELOAD = ["isoflop.curate.blocks", "isoflop.config.compose"]
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-@dataclass(frozen=True)
-class Stage:
-    """`tasks` independent, restartable tasks, each of which runs `steps` on its piece of the documents.
-
-    `threads` is for the tokenizer's Rust code: 1 where there are many tasks, 0 (all cores) in a lone one.
-    """
-
-    name: str
-    tasks: int
-    steps: Sequence[PipelineStep]
-    threads: int = 1
-
-
 class StageExecutor(LocalPipelineExecutor):
-    """datatrove's executor for the tasks of one stage; completed ones are marked in `folder` and skipped."""
+    """datatrove's executor for a stage's tasks; completed ones are marked in its folder and skipped."""
 
-    def __init__(self, stage: Stage, folder: Path) -> None:
-        super().__init__(list(stage.steps), tasks=stage.tasks, logging_dir=str(folder))
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(list(stage.steps), tasks=stage.tasks, logging_dir=str(stage.logs))
+        self.usage = stage.logs / USAGE
 
     def run_task(self, rank: int) -> None:
         self._run_for_rank(rank, local_rank=1)  # not 0: that one also logs to the terminal
+
+    def mark_rank_as_completed(self, rank: int) -> None:
+        write_usage(self.usage, rank)
+        super().mark_rank_as_completed(rank)
 
 
 def start_workers() -> ForkServerContext:
@@ -66,22 +58,22 @@ def start_workers() -> ForkServerContext:
     return context
 
 
-def run_stage(stage: Stage, folder: Path, workers: int, lock: Path, display: progress.Display) -> None:
+def run_stage(stage: Stage, workers: int, lock: Path, display: progress.Display) -> None:
     """Run what is left of `stage`, `workers` tasks at a time. Raises UserError when a task has failed."""
-    executor = StageExecutor(stage, folder)
+    executor = StageExecutor(stage)
     left = executor.get_incomplete_ranks()
     context = start_workers()
     counter = context.Value("q", 0)
     threads = stage.threads or workers
     running: dict[int, tuple[BaseProcess, Connection]] = {}
     process: BaseProcess
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    (stage.logs / "logs").mkdir(parents=True, exist_ok=True)
     try:
         while left or running:
             while left and len(running) < workers:
                 rank = left.pop(0)
                 ours, theirs = context.Pipe(duplex=False)
-                log = folder / "logs" / f"task_{rank:05d}.err"
+                log = stage.logs / "logs" / f"task_{rank:05d}.err"
                 process = context.Process(
                     target=_task, args=(executor, rank, theirs, counter, log, lock, threads)
                 )
@@ -91,7 +83,7 @@ def run_stage(stage: Stage, folder: Path, workers: int, lock: Path, display: pro
             wait([process.sentinel for process, _ in running.values()], POLL_SECONDS)
             for rank in [rank for rank, (process, _) in running.items() if not process.is_alive()]:
                 process, answer = running.pop(rank)
-                _check(stage, rank, process, answer, folder)
+                _check(stage, rank, process, answer)
             display(stage.tasks - len(left) - len(running), counter.value)
     finally:
         for process, _ in running.values():
@@ -100,7 +92,7 @@ def run_stage(stage: Stage, folder: Path, workers: int, lock: Path, display: pro
             process.join()
 
 
-def _check(stage: Stage, rank: int, process: BaseProcess, answer: Connection, folder: Path) -> None:
+def _check(stage: Stage, rank: int, process: BaseProcess, answer: Connection) -> None:
     """Raises UserError where the task did not end well."""
     process.join()
     code = process.exitcode or 0
@@ -113,7 +105,9 @@ def _check(stage: Stage, rank: int, process: BaseProcess, answer: Connection, fo
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         hint = "; out of memory? fewer data.workers need less" if name == "SIGKILL" else ""
         cause = f"its process ended by {name}{hint}"
-    raise UserError(f"{where}: {cause}; what is done is kept: the same command continues. Log: {folder}/logs")
+    raise UserError(
+        f"{where}: {cause}; what is done is kept: the same command continues. Log: {stage.logs}/logs"
+    )
 
 
 def _task(
@@ -145,7 +139,9 @@ def _task(
         answer.send(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         os._exit(1)
     except Exception as error:
-        answer.send(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        in_rust = re.search(r"\(os error (\d+)\)", str(error))  # Rust's libraries raise a plain Exception
+        cause = os.strerror(int(in_rust[1])) if in_rust else ""
+        answer.send(cause or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
         os._exit(1)
 
 

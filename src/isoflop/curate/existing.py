@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 
 from isoflop.config.base import UserError
-from isoflop.config.errors import as_yaml
-from isoflop.config.pipeline import CurateConfig
+from isoflop.config.curation.run import CurateConfig
 from isoflop.curate import installed
+from isoflop.curate.describe import differences
 from isoflop.curate.language import model_record
 from isoflop.curate.sources import find_sources, fingerprint
 from isoflop.curate.tokenizer import load_tokenizer
@@ -26,7 +26,7 @@ PACKAGES = ("isoflop", "datatrove", "tokenizers", "numpy", "fastwarc", "resilipa
 def identify(config: CurateConfig, recipe: Callable[..., Any]) -> dict[str, Any]:
     """Everything that the tokens depend on, and a fingerprint of it."""
     files = find_sources(config.data.sources)
-    code = sorted(Path(__file__).parent.glob("*.py"))
+    code = sorted(Path(__file__).parent.rglob("*.py"))
     parts: dict[str, Any] = {
         "pipeline": config.science(),
         "recipe_sha256": _sha256(Path(inspect.getfile(recipe)).read_bytes()),
@@ -38,8 +38,9 @@ def identify(config: CurateConfig, recipe: Callable[..., Any]) -> dict[str, Any]
     if config.tokenizer.path is not None:
         load_tokenizer(config.tokenizer)
         parts["tokenizer_sha256"] = _sha256(Path(config.tokenizer.path).read_bytes())
-    if config.pipeline.language is not None:
-        parts["language_model"] = model_record(config.pipeline.language)
+    language = getattr(config.pipeline, "language", None)
+    if language is not None:
+        parts["language_model"] = model_record(language)
     return {**parts, "fingerprint": _sha256(json.dumps(parts, sort_keys=True).encode())}
 
 
@@ -100,16 +101,6 @@ def _missing(output: Path, manifest: Manifest) -> str | None:
             if not path.is_file() or path.stat().st_size != length:
                 return name
     return None
-
-
-def differences(now: dict[str, Any], then: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """`key: then → now` for each field that differs between two configurations."""
-    for key in sorted(now.keys() | then.keys()):
-        a, b, name = then.get(key), now.get(key), f"{prefix}{key}"
-        if isinstance(a, dict) and isinstance(b, dict):
-            yield from differences(b, a, f"{name}.")
-        elif a != b:
-            yield f"{name}: {as_yaml(a)} → {as_yaml(b)}"
 
 
 def versions() -> dict[str, str]:

@@ -1,40 +1,67 @@
-"""HTML to text, as datatrove extractors that run in the task's own process.
+"""HTML to text, as datatrove extractors in a sandbox that has no clock.
 
-datatrove puts each extraction in a sandbox with a clock. A clock makes the result depend on how busy
-the machine is, and the sandbox costs more than resiliparse itself.
+datatrove's sandbox gives a page a second of wall time, which makes the result depend on how busy the
+machine is. Ours limits the CPU time, to what no ordinary page comes near.
 """
 
-from datatrove.data import DocumentsPipeline
+import contextlib
+from typing import Any
+
+from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.extractors.base import BaseExtractor
 from datatrove.pipeline.extractors.trafilatura import Trafilatura
 from datatrove.utils.typeshelper import StatHints
 from resiliparse.extract.html2text import extract_plain_text
 
+from isoflop.curate.sandbox import CPU_SECONDS, CallError, Sandbox
 
-class _InProcess(BaseExtractor):
-    """Extracts where the document is HTML; text passes as it is."""
+
+class _Guarded(BaseExtractor):
+    """Extracts where the document is HTML; text passes as it is.
+
+    Reasons: extractor_failed, extractor_crashed, extractor_too_slow, no_text. `exclusion_writer` is
+    offered the documents without text, `failed_writer` the pages on which the extractor failed.
+    """
 
     name = "extract"
+    cpu_seconds = CPU_SECONDS  # for one page
+    exclusion_writer: Any = None
+    failed_writer: Any = None
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
-        for doc in data:
-            self.stat_update(StatHints.total)
-            if doc.metadata.get("kind") == "html":
-                with self.track_time():
-                    try:
-                        doc.text = (self.extract(doc.text) or "").strip()
-                    except Exception:  # a parser's own failure on one page is that page's loss, counted
-                        self.stat_update(StatHints.dropped, "dropped_extractor_failed")
-                        continue
-            if not doc.text:
-                self.stat_update(StatHints.dropped, "dropped_no_text")
-                continue
-            self.stat_update(StatHints.forwarded)
-            self.update_doc_stats(doc)
-            yield doc
+        with (
+            Sandbox(self.extract, self.cpu_seconds) as extract,
+            self.exclusion_writer or contextlib.nullcontext(),
+            self.failed_writer or contextlib.nullcontext(),
+        ):
+            for doc in data:
+                self.stat_update(StatHints.total)
+                if doc.metadata.get("kind") == "html":
+                    html = doc.text
+                    with self.track_time():
+                        try:
+                            doc.text = (extract(html) or "").strip()
+                        except CallError as failure:
+                            self._failed(doc, failure, rank)
+                            continue
+                if not doc.text:
+                    self.stat_update(StatHints.dropped, "dropped_no_text")
+                    if self.exclusion_writer:
+                        doc.metadata["filter_reason"] = "no_text"
+                        self.exclusion_writer.write(doc, rank)
+                    continue
+                self.stat_update(StatHints.forwarded)
+                self.update_doc_stats(doc)
+                yield doc
+
+    def _failed(self, doc: Document, failure: CallError, rank: int) -> None:
+        reason = f"extractor_{failure.reason}"
+        self.stat_update(StatHints.dropped, f"dropped_{reason}")
+        if self.failed_writer:
+            self.failed_writer.write_failed(doc.id, reason, doc.text, rank)
 
 
-class Resiliparse(_InProcess):
+class Resiliparse(_Guarded):
     """Main content by resiliparse (Bevendorff et al. 2021), as DataComp-LM extracts (Li et al. 2024)."""
 
     def __init__(self) -> None:
@@ -44,7 +71,7 @@ class Resiliparse(_InProcess):
         return str(extract_plain_text(text, preserve_formatting=True, main_content=True))
 
 
-class TrafilaturaInProcess(_InProcess, Trafilatura):
+class GuardedTrafilatura(_Guarded, Trafilatura):
     """Main content by trafilatura (Barbaresi 2021), with FineWeb's settings.
 
     Its memory of repeated passages begins anew with each task, so that a task's result is its own.
@@ -59,4 +86,4 @@ class TrafilaturaInProcess(_InProcess, Trafilatura):
         yield from super().run(data, rank, world_size)
 
 
-EXTRACTORS = {"resiliparse": Resiliparse, "trafilatura": TrafilaturaInProcess}
+EXTRACTORS = {"resiliparse": Resiliparse, "trafilatura": GuardedTrafilatura}

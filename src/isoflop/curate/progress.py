@@ -34,26 +34,42 @@ class Display(Protocol):
 
 
 @contextmanager
-def stage_display(console: Console, name: str, tasks: int) -> Iterator[Display]:
-    """Shows one stage while it runs: live on a terminal, elsewhere a line every ten seconds."""
+def stage_display(console: Console, name: str, tasks: int, expected: int | None) -> Iterator[Display]:
+    """Shows one stage while it runs: live on a terminal, elsewhere a line every ten seconds.
+
+    `expected` documents, where the stage before has counted them, tell how far it is; else its tasks do.
+    """
+    started = time.monotonic()
+
+    def so_far(done: int, documents: int) -> tuple[str, float]:
+        seconds = max(time.monotonic() - started, 1e-3)
+        share = min(1.0, documents / expected) if expected and documents else done / tasks
+        left = f", {seconds * (1 - share) / share:.0f} s left" if share > 0.02 else ""
+        return f"{documents:,} documents, {documents / seconds:,.0f}/s{left}", share
+
     if console.is_terminal:
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description:<24}"),
+            TextColumn("{task.description:<12}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[documents]:>10,} documents"),
+            TextColumn("{task.fields[told]}"),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task(name, total=tasks, documents=0)
-            yield lambda done, documents: progress.update(task, completed=done, documents=documents)
+            bar = progress.add_task(name, total=1.0, told="")
+
+            def update(done: int, documents: int) -> None:
+                told, share = so_far(done, documents)
+                progress.update(bar, completed=share, told=told)
+
+            yield update
         return
-    last = started = time.monotonic()
+    last = started
 
     def line(done: int, documents: int) -> None:
         nonlocal last
         if time.monotonic() - last >= PLAIN_SECONDS:
             last = time.monotonic()
-            console.print(f"{name:<24} {done}/{tasks} tasks, {documents:,} documents, {last - started:.0f} s")
+            console.print(f"{name:<12} {done}/{tasks} tasks, {so_far(done, documents)[0]}")
 
     yield line

@@ -9,7 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from isoflop.config.base import UserError
-from isoflop.config.pipeline import TokenizerConfig
+from isoflop.config.curation.run import TokenizerConfig
 from isoflop.curate.tokenizer import UINT16_IDS, vocab_size
 from isoflop.data.manifest import TOKENIZER, ShardRecord, TokenizerRecord, file_sha256
 

@@ -4,16 +4,20 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-from datatrove.data import DocumentsPipeline
+from datatrove.data import Document, DocumentsPipeline
 from datatrove.io import get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.tokens import DocumentTokenizer
+from datatrove.pipeline.tokens.tokenizer import TokenizedFile
+from datatrove.utils.batching import batched
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from isoflop.config.base import UserError
-from isoflop.config.pipeline import TokenizerConfig
+from isoflop.config.curation.run import TokenizerConfig
 from isoflop.curate.progress import count_document
 from isoflop.curate.readers import read_documents
+from isoflop.curate.repeated_tokens import TOKENS
+from isoflop.data.manifest import file_sha256
 
 UINT16_IDS = 2**16
 BATCH_DOCUMENTS = 1000
@@ -27,15 +31,17 @@ class MakeTokenizer(PipelineStep):
 
     def __init__(self, config: TokenizerConfig, folder: Path, tasks: int, path: Path) -> None:
         super().__init__()
-        self.config = config
+        self.config = config.model_copy(update={"path": None})
+        self.sha256 = file_sha256(Path(config.path)) if config.path else None
+        self._given = config
         self.folder = get_datafolder(str(folder))
         self.tasks = tasks
         self.path = path
 
     def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> None:
-        if self.config.path is not None:
-            load_tokenizer(self.config)
-            self.path.write_bytes(Path(self.config.path).read_bytes())
+        if self._given.path is not None:
+            load_tokenizer(self._given)
+            self.path.write_bytes(Path(self._given.path).read_bytes())
         else:
             self.train().save(str(self.path))
 
@@ -109,11 +115,43 @@ class Tokenize(DocumentTokenizer):
         return tokenizer
 
     @cached_property
+    def eos_id(self) -> int:
+        found = self.tokenizer.token_to_id(self.eos_token)
+        assert isinstance(found, int)
+        return found
+
+    @cached_property
     def token_size(self) -> int:
         return 4 if vocab_size(self.tokenizer) > UINT16_IDS else 2
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> None:
         super().run(self._counted(data), rank, world_size)
+
+    def write_unshuffled(self, data: DocumentsPipeline, filename: str) -> TokenizedFile:
+        """The tokens of all documents, in one file; without the offsets that nothing asks for."""
+        unshuffled = TokenizedFile(
+            self.output_folder,
+            filename,
+            upload_block_size=self.upload_block_size,
+            tokenizer_name_or_path=self.tokenizer_name_or_path,
+            save_final_metadata=self.save_final_metadata,  # the merge reads the size of a token from it
+            token_size=self.token_size,
+        )
+        for batch in batched(data, self.batch_size):
+            with self.track_time(unit="batch"):
+                for tokens in self._encoded(batch):
+                    unshuffled.write(tokens, None)
+                    self.stat_update("tokens", value=len(tokens))
+        unshuffled.close()
+        return unshuffled
+
+    def _encoded(self, batch: list[Document]) -> Iterator[list[int]]:
+        """Each document's tokens and the end of text; those that a filter has made are not made again."""
+        new = [document.text for document in batch if TOKENS not in document.metadata]
+        encoded = iter(self.tokenizer.encode_batch_fast(new))
+        for document in batch:
+            made = document.metadata.pop(TOKENS, None)
+            yield next(encoded).ids if made is None else [*made.tolist(), self.eos_id]
 
     def _counted(self, data: DocumentsPipeline) -> DocumentsPipeline:
         for document in data:

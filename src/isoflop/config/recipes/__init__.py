@@ -1,0 +1,1 @@
+"""One file a recipe: the configuration that its file in `data_pipelines/` reads."""
