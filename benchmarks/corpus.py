@@ -30,12 +30,12 @@ from isoflop.curate.warc import write_pages
 from isoflop.data.manifest import file_sha256
 
 DEBIAN = {  # what each package's own copyright file says
-    "anarchism": "GFDL-1.2+ or GPL-2+",
+    "anarchism": "GPL-2+",
     "apache2-doc": "Apache-2.0",
-    "debian-faq": "GPL-2+",
-    "debian-faq-de": "GPL-2+",
-    "debian-faq-fr": "GPL-2+",
-    "debian-faq-ru": "GPL-2+",
+    "debian-faq": "its own: any use under the same notice",
+    "debian-faq-de": "its own: any use under the same notice",
+    "debian-faq-fr": "its own: any use under the same notice",
+    "debian-faq-ru": "its own: any use under the same notice",
     "debian-handbook": "GPL-2+ or CC-BY-SA-3.0+",
     "debian-reference-de": "GPL-2+",
     "debian-reference-en": "GPL-2+",

@@ -85,7 +85,7 @@ def main() -> None:
     characters = sum(len(doc.text) for doc in texts)
     print(f"{machine()}\n{versions()}")
     print(f"{len(texts)} documents, {characters / 1e6:.1f} M characters of text, {options.rounds} rounds\n")
-    results = [result for row in rows for result in results_of(row, len(texts))]
+    results = [result for row in rows for result in results_of(row)]
     for result in results:
         print(line(result))
     told = disagreements(texts)
@@ -195,9 +195,10 @@ def cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def results_of(row: Row, documents: int) -> list[dict[str, Any]]:
+def results_of(row: Row) -> list[dict[str, Any]]:
     """An entry for each arm of `row`."""
     stock, *_ = row.arms
+    documents = len(row.outcomes[stock])
     results = []
     for name, seconds in row.seconds.items():
         ratios = [base / mine for base, mine in zip(row.seconds[stock], seconds, strict=True)]
@@ -206,6 +207,7 @@ def results_of(row: Row, documents: int) -> list[dict[str, Any]]:
             {
                 "row": row.name,
                 "arm": name,
+                "documents": documents,
                 "documents_per_second": documents / statistics.median(seconds),
                 "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
                 "kept": sum(reason is None for reason, _ in row.outcomes[name]),

@@ -3,6 +3,7 @@
 import fcntl
 import io
 import os
+import random
 import re
 import resource
 import signal
@@ -141,6 +142,30 @@ def test_interrupted_three_times_it_ends_as_if_never(source: Path, tmp_path: Pat
         s.model_copy(update={"seconds": 0}) for s in whole.stages
     ]
     assert texts_of(output) == texts_of(tmp_path / "whole")
+
+
+def test_killed_at_random_it_ends_as_if_never(source: Path, tmp_path: Path) -> None:
+    """SIGKILL wherever the clock happens to strike, again and again: the documents are those of one go."""
+    recipe = ("pipeline.exact={by: text}", "pipeline.repeated={}", "data.tasks=4")
+    whole = curate(source, tmp_path / "whole", "pipeline.language=null", *recipe)
+    output, draw = tmp_path / "out", random.Random()
+    for _ in range(4):
+        with subprocess.Popen(
+            command(source, output, *recipe),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        ) as build:
+            try:
+                told = build.communicate(timeout=draw.uniform(1.0, 6.0))
+            except subprocess.TimeoutExpired:
+                build.kill()
+                continue
+            assert build.returncode == 0, told
+    done = run(command(source, output, *recipe))
+    assert done.returncode == 0, done.stderr
+    assert read_manifest(output).content_sha256 == whole.content_sha256
+    assert [stage.dropped for stage in read_manifest(output).stages] == [s.dropped for s in whole.stages]
 
 
 def test_a_full_disk_is_one_line_and_no_dataset(source: Path, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class GuardedTrafilatura(_Guarded, Trafilatura):
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         from trafilatura.meta import reset_caches
 
-        reset_caches()
+        reset_caches()  # before the sandbox, which begins with what this process remembers
         yield from super().run(data, rank, world_size)
 
 

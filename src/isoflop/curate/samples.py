@@ -21,6 +21,7 @@ MOST_REASONS = 256  # of one step; one that makes up reasons without end must no
 OTHER = "(other reasons)"
 METADATA_CHARACTERS = 200
 IDS = "ids"
+TOLD_ELSEWHERE = ("url", "filter_reason", "filter_step")  # as fields of their own
 
 
 class KeepAside:
@@ -50,7 +51,8 @@ class KeepAside:
     def write(self, document: Document, rank: int = 0) -> None:
         """Offer a document; its reason is its metadata's `filter_reason`, where datatrove's filters put it.
 
-        A step that gives none is its own reason, as it is in the drop table.
+        A step that gives none is its own reason, as it is in the drop table. A step that only carries out
+        what another has decided names it as `filter_step`.
         """
         reason = "" if self.kind == "kept" else str(document.metadata.get("filter_reason") or self.step)
         self._offer(document.id, reason, document.text, document.metadata, rank)
@@ -68,7 +70,7 @@ class KeepAside:
             return
         start = body[: self.characters]
         sample = Sample(
-            step=self.step,
+            step=metadata.get("filter_step", self.step),
             reason=reason,
             id=name,
             url=metadata.get("url"),
@@ -140,5 +142,5 @@ def _told(metadata: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Numbers and short words of a document's metadata, but for what has a place of its own."""
     for key, value in metadata.items():
         short = isinstance(value, str) and len(value) <= METADATA_CHARACTERS
-        if key not in ("url", "filter_reason") and (short or isinstance(value, bool | int | float)):
+        if key not in TOLD_ELSEWHERE and (short or isinstance(value, bool | int | float)):
             yield key, value

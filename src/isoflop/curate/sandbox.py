@@ -23,6 +23,7 @@ from isoflop.config.base import UserError
 CPU_SECONDS = 60.0
 MEMORY_BYTES = 4 << 30
 PR_SET_PDEATHSIG = 1
+GRACE_SECONDS = 5.0
 
 
 class CallError(Exception):
@@ -92,7 +93,10 @@ class Sandbox:
         if self._process is None or self._pipe is None:
             return 0
         self._pipe.close()
-        self._process.join()
+        self._process.join(GRACE_SECONDS)
+        if self._process.is_alive():  # in the middle of a call whose answer nobody waits for
+            self._process.kill()
+            self._process.join()
         code = self._process.exitcode or 0
         self._process = self._pipe = None
         return code

@@ -68,6 +68,12 @@ def spoilt() -> tuple[str, ...]:
     texts += [prose(n, 100) + "\n\nsame" * n + "\n\n\n" for n in range(1, 30, 6)]
     texts += [prose(3, 150) + f" {' '.join(words[:n])}" * 4 for n in range(1, 14, 2)]
     texts += [" ".join(["water", *words[:n], "water"] * 30) for n in range(0, 9, 2)]
+    texts += [" ".join([*words[:200], *["…"] * n]) + "." for n in (19, 21, 23)]
+    texts += [
+        "\n".join(f"{words[n]} {'x' * 99}"[:n] + "." for n in (*[29] * k, *[30] * 30)) for k in (59, 64)
+    ]
+    rows = [f"{words[n]} {n} {'x' * 39}"[:39] + "." for n in range(88)]
+    texts += ["\n".join([*rows, *[rows[0]] * n]) for n in (9, 10, 11)]  # 0.1 with line ends, and without
     texts += [prose(4, 900) + f"\n{line}" * 2, "\n".join(f"- {s}, the and to." for s in sentences)]
     for n in range(0, 10, 2):
         texts.append(" ".join(str(k * 7919) if k % 10 < n else w for k, w in enumerate(words)))
@@ -90,6 +96,7 @@ def banned() -> tuple[str, ...]:
         f"{prose(8)} Lorem ipsum dolor.",
         f"{prose(9)}\nfunction() {{ return 1 }}\nlorem ipsum",
         f"{prose(10)}\nPlease enable Java[1]Script in your browser now.\nThis site uses cookies for all.",
+        f"{prose(17)}\nPlease enable Java[12]Script in your browser now.",
         f"{prose(11)}\nterms of\u2028use\nTerms of Use apply here.\n[1] [2] [3]\nprivacy[edit] policy of us",
         f"{prose(12)}\n{'x' * 1001} is a long word\n{'y' * 1000} is not\n\n  two words  \n three of them",
         'First. [1]  [2]\nSecond one here.  [citation needed]  \nThe third.)  )\nFourth. " x\n',

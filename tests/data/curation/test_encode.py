@@ -59,6 +59,14 @@ def test_every_text_has_the_librarys_ids(tokenizer: Tokenizer, most_pieces: int)
         assert ids(encoder.encode(part)) == [tokenizer.encode(text).ids for text in part]
 
 
+def test_the_memory_has_a_bound(tokenizer: Tokenizer) -> None:
+    encoder = Encoder(tokenizer, "<u2", most_pieces=10)
+    encoder.encode(["a b c d e f g h i j k l m n o p", "x" * 100])
+    assert len(encoder._ids) == 16
+    encoder.encode(["z"])
+    assert len(encoder._ids) == 1
+
+
 def test_characters_that_the_libraries_class_differently(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,14 +86,15 @@ def test_characters_that_the_libraries_class_differently(
 
 def test_other_tokenizers_are_left_to_the_library(tokenizer: Tokenizer) -> None:
     described = tokenizer.to_str()
-    spaced, lower, split, added = (Tokenizer.from_str(described) for _ in range(4))
+    spaced, lower, split, whole, added = (Tokenizer.from_str(described) for _ in range(5))
+    whole.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     spaced.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     lower.normalizer = normalizers.Lowercase()
     split.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     added.add_tokens(["the end"])
-    for other in (spaced, lower, split, added):
+    for other in (spaced, lower, split, whole, added):
         other.encode_special_tokens = True
         encoder = Encoder(other, "<u2")
         texts = ["The end 1999", *strings(1, 50)]

@@ -11,6 +11,7 @@ from curation import WORDS, corpus, curate, prose, texts_of, tokens_of, write_js
 
 from isoflop.config.base import ConfigError
 from isoflop.curate.warc import write_pages
+from isoflop.data.aside import read_records, sample_path
 from isoflop.data.manifest import Manifest, StageRecord
 from isoflop.data.tokens import TokenDataset
 
@@ -63,6 +64,10 @@ def test_a_recipe_makes_a_dataset(pages: Path, tmp_path: Path, profile: str) -> 
     assert not any("buy now" in text for text in kept)
     assert len(kept) == manifest.total_documents == 30  # the copies are gone, or less their own sentence
     assert TokenDataset(tmp_path / "out").n_tokens == manifest.total_tokens
+    dropped_by = {(stage.name, reason) for stage in manifest.stages for reason in stage.dropped}
+    samples = list(read_records(sample_path(tmp_path / "out", "dropped")))
+    told = {(sample["step"], sample["reason"]) for sample in samples}
+    assert told == dropped_by
     card = (tmp_path / "out" / "DATASET_CARD.md").read_text()
     assert f"{manifest.total_tokens:,} tokens in 30 documents" in card
     assert (tmp_path / "out" / "megatron" / "000_tokens.bin").stat().st_size == 2 * manifest.total_tokens

@@ -163,11 +163,13 @@ def test_what_is_no_warc_is_an_error() -> None:
 
 
 def test_a_long_record_is_never_in_memory() -> None:
-    content = record(bytes(60_000_000)) + http(HTML.format("x").encode(), "Content-Type: text/html")
-    file = io.BytesIO(content)
+    """Nor is what a small one unpacks to."""
+    page, html = HTML.format("x").encode(), "Content-Type: text/html"
+    bomb = http(gzip.compress(b"<html>" + bytes(60_000_000)), html, "Content-Encoding: gzip")
+    file = io.BytesIO(record(bytes(60_000_000)) + bomb + http(page, html))
     tracemalloc.start()
     try:
-        assert [page.reason for page in read_pages(file, max_bytes=100_000)] == ["too_long", ""]
+        assert [page.reason for page in read_pages(file, max_bytes=100_000)] == ["too_long", "too_long", ""]
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:
         tracemalloc.stop()

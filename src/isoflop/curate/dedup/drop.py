@@ -10,6 +10,8 @@ from isoflop.config.base import UserError
 from isoflop.curate.dedup.cluster import SUMMARY
 from isoflop.curate.dedup.order import CheckOrder
 
+REASON = "near_duplicate"
+
 
 class DropNearDuplicates(MinhashDedupFilter):
     """datatrove's filter, where the documents are those that were signed, in the same order.
@@ -32,5 +34,14 @@ class DropNearDuplicates(MinhashDedupFilter):
             raise UserError(f"{self.duplicates}: holds no clusters; run the stage that finds them to its end")
         remove = self.duplicates / f"{rank:06d}.remove"
         dropped = remove.stat().st_size // 4 if remove.is_file() else 0
-        yield from super().run(self.check.run(data, rank, world_size), rank, world_size)
-        self.stat_update("dropped_near_duplicate", value=dropped)
+        for doc in super().run(_with_reason(self.check.run(data, rank, world_size)), rank, world_size):
+            del doc.metadata["filter_reason"]
+            yield doc
+        self.stat_update(f"dropped_{REASON}", value=dropped)
+
+
+def _with_reason(documents: DocumentsPipeline) -> DocumentsPipeline:
+    """What is said of a document if it is dropped; datatrove's filter says nothing."""
+    for doc in documents:
+        doc.metadata["filter_reason"] = REASON
+        yield doc

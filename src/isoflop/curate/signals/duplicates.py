@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from isoflop.config.base import UserError
 from isoflop.config.curation.signals import DuplicatesConfig
 from isoflop.curate.signals.columns import file_of, signature_column
-from isoflop.curate.signals.verdicts import count, read_verdicts, write_verdicts
+from isoflop.curate.signals.verdicts import DUPLICATES, count, read_verdicts, write_verdicts
 
 Labels = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.uint8]
-REASONS = (None, "exact_duplicate", "near_duplicate")
+REASONS = (None, *DUPLICATES)
 
 
 def same_as(rows: Rows) -> Labels:

@@ -17,7 +17,7 @@ from isoflop.config.curation.signals import LANGUAGE, LANGUAGE_SCORE, Rule
 from isoflop.curate.progress import count_document
 from isoflop.curate.signals.columns import file_of
 from isoflop.curate.signals.thresholds import KEPT, judge_file
-from isoflop.curate.signals.verdicts import Reasons, count, read_verdicts, write_verdicts
+from isoflop.curate.signals.verdicts import DUPLICATES, Reasons, count, read_verdicts, write_verdicts
 
 READ_COLUMNS = ["id", "text", "url", LANGUAGE, LANGUAGE_SCORE, "metadata"]
 READ_ROWS = 256
@@ -101,7 +101,8 @@ def read_kept(path: Path, reasons: Reasons, rank: int, excluded: Any) -> Iterato
                 count_document()
                 yield document
             else:
-                document.metadata["filter_reason"] = reason
+                step = "duplicates" if reason in DUPLICATES else "rules"  # which decided, not which reads
+                document.metadata.update(filter_reason=reason, filter_step=step)
                 excluded.write(document, rank)
 
 

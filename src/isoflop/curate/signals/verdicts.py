@@ -12,6 +12,9 @@ from datatrove.pipeline.base import PipelineStep
 
 from isoflop.curate.signals.columns import file_of
 
+DUPLICATES = ("exact_duplicate", "near_duplicate")
+"""The reasons of the step that compares documents; all others are names of rules."""
+
 DROPPED_BY = "dropped_by"
 
 Reasons = list[str | None]
