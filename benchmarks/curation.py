@@ -13,6 +13,7 @@ Memory is the most that all processes of a run hold together (proportional set s
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
@@ -288,7 +289,7 @@ def table(described: dict[str, Any]) -> str:
             cells[key].append(result)
         else:
             start[key] = result["cpu_seconds"]
-    arms, workers = unique(key[0] for key in cells), unique(key[1] for key in cells)
+    arms, workers = ["stock", *described["arms"]], unique(key[1] for key in cells)
     rows = [
         f"{described['machine']}; {', '.join(f'{k} {v}' for k, v in described['versions'].items())}",
         f"{described['documents']} pages in {described['slices']} slices; documents a second and core",
@@ -303,13 +304,15 @@ def table(described: dict[str, Any]) -> str:
                 entered, whole, steady, memory = rates[arm]
                 ratio, steady_ratio = whole / rates["stock"][1], steady / rates["stock"][2]
                 rows.append(
-                    f"| {part} | {arm} | {n} | {entered:,} | {whole:.1f} | {steady:.1f} | {ratio:.1f} "
-                    f"| {steady_ratio:.1f} | {memory / 1e6:,.0f} |"
+                    f"| {part} | {arm} | {n} | {entered:,} | {whole:.1f} | {told(steady)} | {ratio:.1f} "
+                    f"| {told(steady_ratio)} | {memory / 1e6:,.0f} |"
                 )
     lost = sum(result["timed_out"] for result in described["results"])
     left = {arm: sum(r["documents_out"] for r in cells[arm, workers[0], "base"]) for arm in arms}
-    told = ", ".join(f"{arm} {n:,}" for arm, n in left.items())
-    return "\n".join([*rows, "", f"Left by the filters: {told}. Lost in all runs to stock's clock: {lost}."])
+    counts = "; ".join(f"{arm} {n:,}" for arm, n in left.items())
+    return "\n".join(
+        [*rows, "", f"Left by the filters: {counts}. Lost in all runs to stock's clock: {lost}."]
+    )
 
 
 def rate_of(
@@ -332,6 +335,11 @@ def rate_of(
     )
     steady = entered / (seconds - idle) if seconds > 1.2 * idle else float("nan")
     return entered, entered / seconds, steady, memory
+
+
+def told(rate: float) -> str:
+    """A dash where start-up was nearly all of it, and the rest too little to tell."""
+    return "–" if math.isnan(rate) else f"{rate:.1f}"
 
 
 def unique(items: Iterable[Any]) -> list[Any]:

@@ -28,10 +28,11 @@ from datatrove.data import Document
 from datatrove.pipeline.tokens import DocumentTokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from isoflop.curate.encode import Encoder, RememberingTokenizer
+from isoflop.curate.encode import Encoder
 from isoflop.curate.extract import EXTRACTORS
 from isoflop.curate.readers import ReadSources
 from isoflop.curate.sources import find_sources
+from isoflop.curate.tokenizer import Tokenize
 
 BATCH = 40
 VOCAB_SIZE = 50_257
@@ -62,7 +63,7 @@ def main() -> None:
     rows = []
     for arm, peer in (("encode_batch", "encode_batch"), ("encode_batch_fast", "encode_batch"),
                       ("Encoder", "encode_batch"), ("DocumentTokenizer", "DocumentTokenizer"),
-                      ("RememberingTokenizer", "DocumentTokenizer")):  # fmt: skip
+                      ("Tokenize", "DocumentTokenizer")):  # fmt: skip
         ours, theirs = seconds[arm], seconds[peer]
         median = statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
         row = {
@@ -119,8 +120,11 @@ def take_turns(texts: list[str], path: Path) -> dict[str, list[float]]:
 
 def blocks(texts: list[str], path: Path, folder: Path, rounds: int = 2) -> dict[str, list[float]]:
     """Seconds of the whole blocks, files and shuffle included, for each share of the documents."""
-    kinds = {"DocumentTokenizer": DocumentTokenizer, "RememberingTokenizer": RememberingTokenizer}
-    steps = {name: kind(str(folder / name), str(path), eos_token=EOS, seed=0) for name, kind in kinds.items()}
+    kinds = ("DocumentTokenizer", "Tokenize")
+    steps = {
+        kinds[0]: DocumentTokenizer(str(folder / kinds[0]), str(path), eos_token=EOS, seed=0),
+        kinds[1]: Tokenize(folder / kinds[1], path, EOS, 0),
+    }
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
     for number in range(rounds):
         documents = [Document(text=text, id=str(n)) for n, text in enumerate(texts[number::rounds])]

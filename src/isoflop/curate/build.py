@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,7 +138,7 @@ def _refuse_nothing(records: list[StageRecord], console: Console) -> None:
 
 def _refuse_failures(records: list[StageRecord], config: CurateConfig) -> None:
     """Raises UserError where more of the input was broken than may be."""
-    dropped = {reason: n for record in records for reason, n in record.dropped.items()}
+    dropped = sum((Counter(record.dropped) for record in records), Counter[str]())
     files = len(find_sources(config.data.sources)) or 1
     read = records[0].documents_in if records else 0
     told = too_many_failures(dropped, read, files, config.data.max_failed_fraction)

@@ -12,15 +12,10 @@ from typing import Any
 
 import numpy as np
 import regex  # type: ignore[import-untyped]
-from datatrove.data import DocumentsPipeline
-from datatrove.pipeline.tokens import DocumentTokenizer
-from datatrove.pipeline.tokens.tokenizer import TokenizedFile
-from datatrove.utils.batching import batched
 from tokenizers import Tokenizer
 
 PIECE = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 MOST_PIECES = 200_000
-BATCH_DOCUMENTS = 64  # their pieces are all in memory, ten bytes for each of the text
 LONGEST_PIECE = 48  # characters, of one that is remembered: a longer one is hardly ever seen again
 CONTEXTS = ("a{}a", "1{}1", "!{}!", " {} ")  # one piece where it is a letter, a number, neither, a space
 
@@ -102,28 +97,3 @@ def splits_as_gpt2(described: dict[str, Any]) -> bool:
         and not split.get("add_prefix_space", True)
         and all(token["special"] for token in described["added_tokens"])
     )
-
-
-class RememberingTokenizer(DocumentTokenizer):
-    """datatrove's DocumentTokenizer, byte for byte, by `Encoder`; without loss masks, which need offsets."""
-
-    def write_unshuffled(self, data: DocumentsPipeline, filename: str) -> TokenizedFile:
-        file = TokenizedFile(
-            self.local_working_dir or self.output_folder,
-            filename,
-            save_index=True,
-            upload_block_size=self.upload_block_size,
-            tokenizer_name_or_path=self.tokenizer_name_or_path,
-            save_final_metadata=self.save_final_metadata,
-            token_size=self.token_size,
-        )
-        encoder = Encoder(self.tokenizer, f"<u{self.token_size}")
-        last = [self.tokenizer.token_to_id(self.eos_token)] if self.eos_token else []
-        end = np.array(last, encoder.dtype).tobytes()
-        for batch in batched(data, BATCH_DOCUMENTS):
-            with self.track_time(unit="batch"):
-                for ids in encoder.encode([document.text for document in batch]):
-                    file.write_bytes(ids + end)
-                    self.stat_update("tokens", value=len(ids + end) // self.token_size)
-        file.close()
-        return file

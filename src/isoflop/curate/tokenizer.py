@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.io import get_datafolder
 from datatrove.pipeline.base import PipelineStep
@@ -14,13 +15,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from isoflop.config.base import UserError
 from isoflop.config.curation.run import TokenizerConfig
+from isoflop.curate.encode import Encoder
 from isoflop.curate.progress import count_document
 from isoflop.curate.readers import read_documents
 from isoflop.curate.repeated_tokens import TOKENS
 from isoflop.data.manifest import file_sha256
 
 UINT16_IDS = 2**16
-BATCH_DOCUMENTS = 1000
+BATCH_DOCUMENTS = 64  # all pieces of their texts are in memory
 
 
 class MakeTokenizer(PipelineStep):
@@ -115,6 +117,10 @@ class Tokenize(DocumentTokenizer):
         return tokenizer
 
     @cached_property
+    def encoder(self) -> Encoder:
+        return Encoder(self.tokenizer, f"<u{self.token_size}")
+
+    @cached_property
     def eos_id(self) -> int:
         found = self.tokenizer.token_to_id(self.eos_token)
         assert isinstance(found, int)
@@ -128,7 +134,7 @@ class Tokenize(DocumentTokenizer):
         super().run(self._counted(data), rank, world_size)
 
     def write_unshuffled(self, data: DocumentsPipeline, filename: str) -> TokenizedFile:
-        """The tokens of all documents, in one file; without the offsets that nothing asks for."""
+        """The tokens of all documents, in one file."""
         unshuffled = TokenizedFile(
             self.output_folder,
             filename,
@@ -140,18 +146,19 @@ class Tokenize(DocumentTokenizer):
         for batch in batched(data, self.batch_size):
             with self.track_time(unit="batch"):
                 for tokens in self._encoded(batch):
-                    unshuffled.write(tokens, None)
-                    self.stat_update("tokens", value=len(tokens))
+                    unshuffled.write_bytes(tokens)
+                    self.stat_update("tokens", value=len(tokens) // self.token_size)
         unshuffled.close()
         return unshuffled
 
-    def _encoded(self, batch: list[Document]) -> Iterator[list[int]]:
+    def _encoded(self, batch: list[Document]) -> Iterator[bytes]:
         """Each document's tokens and the end of text; those that a filter has made are not made again."""
         new = [document.text for document in batch if TOKENS not in document.metadata]
-        encoded = iter(self.tokenizer.encode_batch_fast(new))
+        encoded, dtype = iter(self.encoder.encode(new)), self.encoder.dtype
+        end = np.array([self.eos_id], dtype).tobytes()
         for document in batch:
             made = document.metadata.pop(TOKENS, None)
-            yield next(encoded).ids if made is None else [*made.tolist(), self.eos_id]
+            yield (next(encoded) if made is None else made.astype(dtype).tobytes()) + end
 
     def _counted(self, data: DocumentsPipeline) -> DocumentsPipeline:
         for document in data:

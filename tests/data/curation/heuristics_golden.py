@@ -72,8 +72,9 @@ def spoilt() -> tuple[str, ...]:
     texts += [
         "\n".join(f"{words[n]} {'x' * 99}"[:n] + "." for n in (*[29] * k, *[30] * 30)) for k in (59, 64)
     ]
-    rows = [f"{words[n]} {n} {'x' * 39}"[:39] + "." for n in range(88)]
-    texts += ["\n".join([*rows, *[rows[0]] * n]) for n in (9, 10, 11)]  # 0.1 with line ends, and without
+    rows = [f"{words[n]} {n} {'x' * 39}"[:39] + "." for n in range(90)]
+    # Of the characters a tenth is repeated: more without line ends and less with them, or exactly
+    texts += ["\n".join([*rows[:n], *[rows[0]] * 10]) for n in (88, 90)]
     texts += [prose(4, 900) + f"\n{line}" * 2, "\n".join(f"- {s}, the and to." for s in sentences)]
     for n in range(0, 10, 2):
         texts.append(" ".join(str(k * 7919) if k % 10 < n else w for k, w in enumerate(words)))

@@ -12,7 +12,8 @@ from datatrove.pipeline.tokens import DocumentTokenizer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from isoflop.curate import encode
-from isoflop.curate.encode import Encoder, RememberingTokenizer
+from isoflop.curate.encode import Encoder
+from isoflop.curate.tokenizer import Tokenize
 
 EOS = "<|endoftext|>"
 WHITE = " \t\n\r\x0b\x0c\x1c\x1f\x85\xa0\u1680\u180e\u2003\u2028\u200b\u3000\ufeff"
@@ -102,15 +103,15 @@ def test_other_tokenizers_are_left_to_the_library(tokenizer: Tokenizer) -> None:
         assert ids(encoder.encode(texts)) == [other.encode(text).ids for text in texts]
 
 
-@pytest.mark.parametrize("eos", [EOS, None])
-def test_the_files_are_datatroves(tokenizer: Tokenizer, eos: str | None, tmp_path: Path) -> None:
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
+def test_the_files_are_datatroves(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(str(path))
     texts = [text for text in strings(2, 300) if EOS not in text]
-    for name, block in (("theirs", DocumentTokenizer), ("ours", RememberingTokenizer)):
-        step = block(str(tmp_path / name), str(tmp_path / "tokenizer.json"), eos_token=eos, seed=7)
+    theirs = DocumentTokenizer(str(tmp_path / "theirs"), str(path), eos_token=EOS, seed=7)
+    for step in (theirs, Tokenize(tmp_path / "ours", path, EOS, 7)):
         step.run(iter([Document(text=text, id=str(n)) for n, text in enumerate(texts)]), 0, 1)
-    theirs, ours = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("theirs", "ours")
-    )
-    assert ours == theirs
-    assert len(ours) == 3
+    files = [
+        {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("theirs", "ours")
+    ]
+    assert files[0] == files[1]
+    assert len(files[0]) == 3

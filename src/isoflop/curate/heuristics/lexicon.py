@@ -15,7 +15,7 @@ from isoflop.curate.heuristics.spacy_words import SpacyWords
 from isoflop.curate.heuristics.vocabulary import Column, Numbers, Row, Vocabulary
 
 MAX_CHUNKS = 200_000
-MAX_CHARACTERS = 8_000_000  # with the chunks, some 100 MB in a worker that has met as many
+MAX_CHARACTERS = 8_000_000  # with the chunks, some 75 MB in a worker that has met as many
 
 Kind = Literal["spacy", "rules", "whitespace"]
 
