@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from isoflop.curate.warc import write_pages
+from isoflop.curate.input.warc import write_pages
 from isoflop.data.manifest import file_sha256
 
 DEBIAN = {  # what each package's own copyright file says

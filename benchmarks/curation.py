@@ -38,11 +38,11 @@ import psutil
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from isoflop.config.curation.language import LanguageConfig
-from isoflop.curate.extract import Resiliparse
-from isoflop.curate.language import model_path
-from isoflop.curate.readers import ReadSources
-from isoflop.curate.sources import find_sources
-from isoflop.curate.warc import write_pages
+from isoflop.curate.filters.language import model_path
+from isoflop.curate.input.extract import Resiliparse
+from isoflop.curate.input.readers import ReadSources
+from isoflop.curate.input.sources import find_sources
+from isoflop.curate.input.warc import write_pages
 
 ROOT = Path(__file__).parents[1]
 STOCK = Path(__file__).with_name("stock_fineweb.py")

@@ -38,14 +38,14 @@ from isoflop.config.curation.heuristics import (
 )
 from isoflop.config.curation.language import LanguageConfig
 from isoflop.config.curation.recipe import Engine
-from isoflop.curate.extract import EXTRACTORS
+from isoflop.curate.filters.language import KeepLanguages
 from isoflop.curate.heuristics import heuristic_steps
 from isoflop.curate.heuristics.explain import explain
 from isoflop.curate.heuristics.lexicon import lexicon
-from isoflop.curate.installed import _render, all_pages
-from isoflop.curate.language import KeepLanguages
-from isoflop.curate.readers import ReadSources
-from isoflop.curate.sources import find_sources
+from isoflop.curate.input.extract import EXTRACTORS
+from isoflop.curate.input.installed import _render, all_pages
+from isoflop.curate.input.readers import ReadSources
+from isoflop.curate.input.sources import find_sources
 
 RULES = (GopherRepetitionConfig(), GopherQualityConfig(), C4Config(), FineWebConfig())
 ENGINES: tuple[Engine, ...] = ("reference", "exact", "fast")

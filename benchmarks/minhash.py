@@ -43,8 +43,8 @@ from isoflop.config.curation.dedup import MinhashConfig
 from isoflop.curate.dedup.cluster import SUMMARY, ClusterPairs
 from isoflop.curate.dedup.signature import record_type
 from isoflop.curate.dedup.stages import datatrove_shape, sign_documents
-from isoflop.curate.sources import opened
-from isoflop.curate.warc import read_pages
+from isoflop.curate.input.sources import opened
+from isoflop.curate.input.warc import read_pages
 
 ARMS = {
     "stock": MinhashConfig(engine="reference", words="spacy", hash_fc="sha1"),

@@ -24,9 +24,10 @@ from datatrove.data import Document
 from datatrove.pipeline.filters import GopherRepetitionFilter
 
 from isoflop.config.curation.signals import SignalsConfig
-from isoflop.curate.extract import EXTRACTORS
-from isoflop.curate.installed import CollectInstalled, all_pages, warc_path
-from isoflop.curate.readers import ReadSources
+from isoflop.curate.input.extract import EXTRACTORS
+from isoflop.curate.input.installed import CollectInstalled, all_pages, warc_path
+from isoflop.curate.input.readers import ReadSources
+from isoflop.curate.input.sources import SourceFile, find_sources
 from isoflop.curate.signals import natural_language as natural
 from isoflop.curate.signals.annotate import Annotator
 from isoflop.curate.signals.columns import schema
@@ -35,7 +36,6 @@ from isoflop.curate.signals.lines import line_signals
 from isoflop.curate.signals.minhash import MinHasher, bands
 from isoflop.curate.signals.repetition import repetition
 from isoflop.curate.signals.stopwords import stop_words
-from isoflop.curate.sources import SourceFile, find_sources
 from isoflop.curate.words import WORDS
 
 

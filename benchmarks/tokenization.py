@@ -28,11 +28,11 @@ from datatrove.data import Document
 from datatrove.pipeline.tokens import DocumentTokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from isoflop.curate.encode import Encoder
-from isoflop.curate.extract import EXTRACTORS
-from isoflop.curate.readers import ReadSources
-from isoflop.curate.sources import find_sources
-from isoflop.curate.tokenizer import Tokenize
+from isoflop.curate.input.extract import EXTRACTORS
+from isoflop.curate.input.readers import ReadSources
+from isoflop.curate.input.sources import find_sources
+from isoflop.curate.tokens.encode import Encoder
+from isoflop.curate.tokens.tokenizer import Tokenize
 
 BATCH = 40
 VOCAB_SIZE = 50_257

@@ -24,7 +24,7 @@ from datatrove.pipeline.filters import URLFilter
 from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 
 from isoflop.config.curation.urls import UrlsConfig
-from isoflop.curate.urls import ARCHIVE, UrlFilter, open_lists
+from isoflop.curate.filters.urls import ARCHIVE, UrlFilter, open_lists
 
 ARMS = ("datatrove", "isoflop")
 COLUMNS = {

@@ -18,8 +18,8 @@ from datatrove.pipeline.filters import (
 from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 from datatrove.utils.lid import FT176LID
 
-from isoflop.curate.extract import EXTRACTORS
-from isoflop.curate.language import KeepLanguages, model_path
+from isoflop.curate.filters.language import KeepLanguages, model_path
+from isoflop.curate.input.extract import EXTRACTORS
 from isoflop.curate.words import WORDS
 
 

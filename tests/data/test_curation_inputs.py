@@ -12,8 +12,8 @@ import zstandard
 from curation import curate, prose, texts_of, write_jsonl
 
 from isoflop.config.base import UserError
-from isoflop.curate import language
-from isoflop.curate.warc import write_pages
+from isoflop.curate.filters import language
+from isoflop.curate.input.warc import write_pages
 
 TEXTS = [prose(seed) for seed in range(6)]
 

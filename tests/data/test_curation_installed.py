@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from curation import curate, texts_of
 
-from isoflop.curate import build, installed
-from isoflop.curate.extract import EXTRACTORS
-from isoflop.curate.pages import guide_page, module_page
+from isoflop.curate import build
+from isoflop.curate.input import installed
+from isoflop.curate.input.extract import EXTRACTORS
+from isoflop.curate.input.pages import guide_page, module_page
 
 ROOT = Path(__file__).parents[2]
 

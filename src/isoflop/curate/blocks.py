@@ -4,9 +4,11 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.formatters import PIIFormatter
 
 from isoflop.curate.dedup.seen import DropSeen
-from isoflop.curate.extract import EXTRACTORS
+from isoflop.curate.filters.language import KeepLanguages
+from isoflop.curate.filters.refinedweb import RefinedWeb, RefinedWebText
 from isoflop.curate.heuristics import heuristic_steps
-from isoflop.curate.language import KeepLanguages
+from isoflop.curate.input.extract import EXTRACTORS
+from isoflop.curate.input.readers import write_documents
 from isoflop.curate.parts import (
     decontaminate,
     exact_stages,
@@ -19,8 +21,6 @@ from isoflop.curate.parts import (
     token_stages,
 )
 from isoflop.curate.plan import Plan
-from isoflop.curate.readers import write_documents
-from isoflop.curate.refinedweb import RefinedWeb, RefinedWebText
 from isoflop.curate.signals.annotate import Annotate
 from isoflop.curate.signals.duplicates import DropDuplicates
 from isoflop.curate.signals.keep import ApplyRules, ReadKept

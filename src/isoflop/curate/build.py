@@ -16,19 +16,21 @@ from rich.console import Console
 
 from isoflop.config.base import UserError
 from isoflop.config.curation.run import CurateConfig
-from isoflop.curate import accounting, installed, publish
-from isoflop.curate.card import write_card
+from isoflop.curate import accounting
+from isoflop.curate.card.page import write_card
 from isoflop.curate.describe import digest
 from isoflop.curate.executor import WORKERS_LOCK, run_stage, wait_for_stragglers
 from isoflop.curate.existing import complete, identify, summary
-from isoflop.curate.megatron import write_megatron
-from isoflop.curate.merge_samples import merge_samples
+from isoflop.curate.input import installed
+from isoflop.curate.input.records import too_many_failures
+from isoflop.curate.input.sources import find_sources, n_tasks, pieces
 from isoflop.curate.parts import TOKENIZE
 from isoflop.curate.plan import Plan
 from isoflop.curate.progress import stage_display
-from isoflop.curate.records import too_many_failures
-from isoflop.curate.sources import find_sources, n_tasks, pieces
+from isoflop.curate.samples.merge import merge_samples
 from isoflop.curate.stages import ASIDE, Outcome, Stage, begin
+from isoflop.curate.tokens import publish
+from isoflop.curate.tokens.megatron import write_megatron
 from isoflop.curate.usage import USAGE, stage_usage
 from isoflop.data.manifest import (
     FORMAT_VERSION,

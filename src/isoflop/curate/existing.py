@@ -13,11 +13,11 @@ from rich.console import Console
 
 from isoflop.config.base import UserError
 from isoflop.config.curation.run import CurateConfig
-from isoflop.curate import installed
 from isoflop.curate.describe import differences
-from isoflop.curate.language import model_record
-from isoflop.curate.sources import find_sources, fingerprint
-from isoflop.curate.tokenizer import load_tokenizer
+from isoflop.curate.filters.language import model_record
+from isoflop.curate.input import installed
+from isoflop.curate.input.sources import find_sources, fingerprint
+from isoflop.curate.tokens.tokenizer import load_tokenizer
 from isoflop.data.manifest import MANIFEST, DatasetError, Manifest, read_manifest
 
 PACKAGES = ("isoflop", "datatrove", "tokenizers", "numpy", "fastwarc", "resiliparse", "trafilatura", "xxhash")

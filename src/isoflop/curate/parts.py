@@ -11,19 +11,19 @@ from isoflop.config.curation.decontaminate import DecontaminateConfig
 from isoflop.config.curation.dedup import ExactDedupConfig, MinhashConfig
 from isoflop.config.curation.repeated import RepeatedConfig
 from isoflop.config.curation.urls import UrlsConfig
-from isoflop.curate.classifier import MakeClassifier
-from isoflop.curate.decontaminate import CompileEvaluations, Decontaminate
 from isoflop.curate.dedup.cluster import ClusterPairs
 from isoflop.curate.dedup.exact import DropExact, FindExact, sign_exact
 from isoflop.curate.dedup.stages import drop_duplicates, match_signatures, sign_documents
-from isoflop.curate.installed import CollectInstalled, warc_path
-from isoflop.curate.quality import FindThreshold, KeepQuality, ScoreDocuments
-from isoflop.curate.readers import ReadSources, ReadTask, write_documents
-from isoflop.curate.repeated_tokens import DropRepeatedTokens
-from isoflop.curate.sources import SourceFile
+from isoflop.curate.filters.decontaminate import CompileEvaluations, Decontaminate
+from isoflop.curate.filters.repeated_tokens import DropRepeatedTokens
+from isoflop.curate.filters.urls import CompileUrlLists, UrlFilter
+from isoflop.curate.input.installed import CollectInstalled, warc_path
+from isoflop.curate.input.readers import ReadSources, ReadTask, write_documents
+from isoflop.curate.input.sources import SourceFile
+from isoflop.curate.quality.classifier import MakeClassifier
+from isoflop.curate.quality.selection import FindThreshold, KeepQuality, ScoreDocuments
 from isoflop.curate.stages import Outcome, Stages
-from isoflop.curate.tokenizer import MakeTokenizer, Tokenize
-from isoflop.curate.urls import CompileUrlLists, UrlFilter
+from isoflop.curate.tokens.tokenizer import MakeTokenizer, Tokenize
 from isoflop.data.manifest import TOKENIZER
 
 DOCUMENTS = "documents"

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isoflop.config.curation.run import CurateConfig
-from isoflop.curate.installed import Page
-from isoflop.curate.sources import SourceFile
+from isoflop.curate.input.installed import Page
+from isoflop.curate.input.sources import SourceFile
 
 
 @dataclass(frozen=True)

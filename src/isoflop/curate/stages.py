@@ -16,8 +16,8 @@ from datatrove.pipeline.base import PipelineStep
 from isoflop.curate.accounting import step_name
 from isoflop.curate.describe import canonical, describe, differences, digest
 from isoflop.curate.plan import Plan
-from isoflop.curate.samples import NoteKept
-from isoflop.curate.watch import watch
+from isoflop.curate.samples.keep import NoteKept
+from isoflop.curate.samples.watch import watch
 
 HERE = Path("/this/stage")  # stands for a stage's own folder while its name is being found
 RECORD = "stage.json"

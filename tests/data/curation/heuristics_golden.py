@@ -9,8 +9,8 @@ from pathlib import Path
 from curation import WORDS, edited, prose
 from datatrove.utils.word_tokenizers import SpaCyTokenizer
 
-from isoflop.curate.extract import EXTRACTORS
-from isoflop.curate.installed import Page, _render
+from isoflop.curate.input.extract import EXTRACTORS
+from isoflop.curate.input.installed import Page, _render
 
 AWKWARD = """): :) :( (: '' ' " ` foo: foo:) f(x): x' ''y 'd', 's' '); "'a'" a. vs. (vs.) e.g., z.B. it's
 It’s can't, cannot don't). I'm we've he'd. John's dogs' O'Brien id id. and/or w/o C++ --flag=x

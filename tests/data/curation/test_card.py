@@ -9,8 +9,8 @@ import yaml
 from helpers import write_dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from isoflop.curate.card import dataset_card, divergences, size_category, table, write_card
-from isoflop.curate.megatron import write_megatron
+from isoflop.curate.card.page import dataset_card, divergences, size_category, table, write_card
+from isoflop.curate.tokens.megatron import write_megatron
 from isoflop.data.manifest import Manifest, read_manifest
 
 TEXTS = ["a house by the river", "naïve — 日本語", "and a last one"]

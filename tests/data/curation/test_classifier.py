@@ -12,7 +12,7 @@ from datatrove.pipeline.filters import FastTextClassifierFilter
 
 from isoflop.config.base import UserError
 from isoflop.config.curation.classifier import ClassifierConfig, classifier_faults
-from isoflop.curate.classifier import (
+from isoflop.curate.quality.classifier import (
     MakeClassifier,
     _zeroed_memory,
     binary_metrics,
@@ -20,8 +20,8 @@ from isoflop.curate.classifier import (
     one_line,
     score_line,
 )
-from isoflop.curate.linear_scorer import LinearScorer
-from isoflop.curate.quality import FindThreshold, KeepQuality, ScoreDocuments, kth_largest
+from isoflop.curate.quality.linear_scorer import LinearScorer
+from isoflop.curate.quality.selection import FindThreshold, KeepQuality, ScoreDocuments, kth_largest
 
 GOOD = ["proof", "lemma", "theorem", "energy", "entropy", "cell", "enzyme", "planet", "treaty", "verse"]
 PLAIN = ["shop", "sale", "click", "menu", "offer", "cart", "login", "cheap", "deal", "coupon"]

@@ -14,7 +14,7 @@ from datatrove.data import Document
 
 from isoflop.config.base import UserError
 from isoflop.config.curation.decontaminate import DecontaminateConfig
-from isoflop.curate.decontaminate import CompileEvaluations, Decontaminate, read_index, words_of
+from isoflop.curate.filters.decontaminate import CompileEvaluations, Decontaminate, read_index, words_of
 
 VOCABULARY = ["Ein", "two", "DREI", "vier", "cinq", "six", "sieben", "huit"]
 PARTS = [" ", " ", " ", ", ", "\n", " — ", "... ", "_"]

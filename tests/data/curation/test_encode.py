@@ -11,9 +11,9 @@ from datatrove.data import Document
 from datatrove.pipeline.tokens import DocumentTokenizer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from isoflop.curate import encode
-from isoflop.curate.encode import Encoder
-from isoflop.curate.tokenizer import Tokenize
+from isoflop.curate.tokens import encode
+from isoflop.curate.tokens.encode import Encoder
+from isoflop.curate.tokens.tokenizer import Tokenize
 
 EOS = "<|endoftext|>"
 WHITE = " \t\n\r\x0b\x0c\x1c\x1f\x85\xa0\u1680\u180e\u2003\u2028\u200b\u3000\ufeff"

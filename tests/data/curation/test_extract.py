@@ -17,9 +17,9 @@ from resiliparse.extract.html2text import extract_plain_text
 
 from isoflop.config.base import UserError
 from isoflop.config.curation.samples import SamplesConfig
-from isoflop.curate.extract import EXTRACTORS, Resiliparse
-from isoflop.curate.samples import KeepAside
-from isoflop.curate.sandbox import CallError, Sandbox
+from isoflop.curate.input.extract import EXTRACTORS, Resiliparse
+from isoflop.curate.input.sandbox import CallError, Sandbox
+from isoflop.curate.samples.keep import KeepAside
 from isoflop.data.aside import read_records
 
 PAGE = "<!doctype html><html><body><nav>Home</nav><main><p>{}</p><pre>{}</pre></main></body></html>"
@@ -73,7 +73,7 @@ def test_what_a_call_may_do_to_its_process() -> None:
 def test_a_sandbox_dies_with_its_task(tmp_path: Path) -> None:
     """Also in the middle of a call that takes long."""
     code = (
-        "import os, time\nfrom isoflop.curate.sandbox import Sandbox\n"
+        "import os, time\nfrom isoflop.curate.input.sandbox import Sandbox\n"
         "def work(text):\n    print(os.getpid(), flush=True)\n    time.sleep(60)\n"
         "Sandbox(work)('text')\n"
     )

@@ -11,8 +11,8 @@ from helpers import random_documents, write_dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from isoflop.config.base import UserError
-from isoflop.curate import megatron
-from isoflop.curate.megatron import write_megatron
+from isoflop.curate.tokens import megatron
+from isoflop.curate.tokens.megatron import write_megatron
 from isoflop.data.manifest import file_sha256, read_manifest
 
 # Megatron-LM's DType codes, megatron/core/datasets/indexed_dataset.py

@@ -16,11 +16,11 @@ from datatrove.data import Document
 
 from isoflop.config.base import UserError
 from isoflop.config.curation.samples import SamplesConfig
-from isoflop.curate import readers
-from isoflop.curate.readers import ReadSources
-from isoflop.curate.samples import KeepAside
-from isoflop.curate.sources import find_sources, opened
-from isoflop.curate.warc import write_pages
+from isoflop.curate.input import readers
+from isoflop.curate.input.readers import ReadSources
+from isoflop.curate.input.sources import find_sources, opened
+from isoflop.curate.input.warc import write_pages
+from isoflop.curate.samples.keep import KeepAside
 from isoflop.data.aside import read_records
 
 TEXTS = [prose(seed) for seed in range(40)]

@@ -10,7 +10,7 @@ import pytest
 from curation import WORDS, corpus, curate, prose, texts_of, tokens_of, write_jsonl
 
 from isoflop.config.base import ConfigError
-from isoflop.curate.warc import write_pages
+from isoflop.curate.input.warc import write_pages
 from isoflop.data.aside import read_records, sample_path
 from isoflop.data.manifest import Manifest, StageRecord
 from isoflop.data.tokens import TokenDataset

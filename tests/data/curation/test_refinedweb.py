@@ -15,8 +15,8 @@ from isoflop.config.curation.refinedweb import (
     RefinedWebRepetitionConfig,
     RefinedWebTextConfig,
 )
-from isoflop.curate.refinedweb import RefinedWeb, RefinedWebText, top_level_domains
-from isoflop.curate.refinedweb_repetition import words_of
+from isoflop.curate.filters.refinedweb import RefinedWeb, RefinedWebText, top_level_domains
+from isoflop.curate.filters.refinedweb_repetition import words_of
 
 
 def literal(text: str) -> tuple[str | None, str]:

@@ -9,7 +9,7 @@ from datatrove.data import Document
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from isoflop.config.curation.repeated import RepeatedConfig
-from isoflop.curate.repeated_tokens import TOKENS, DropRepeatedTokens, longest_run, repeated_period
+from isoflop.curate.filters.repeated_tokens import TOKENS, DropRepeatedTokens, longest_run, repeated_period
 
 
 def naive(ids: list[int], max_period: int, min_repeats: int) -> int | None:

@@ -21,11 +21,11 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.pipeline.filters.base_filter import BaseFilter
 
 from isoflop.config.curation.samples import SamplesConfig
-from isoflop.curate.clusters import CLUSTER_ID, CLUSTER_SIZE, KeepClusters
-from isoflop.curate.lowest import Lowest
-from isoflop.curate.merge_samples import merge_samples
-from isoflop.curate.samples import MOST_REASONS, KeepAside, NoteKept
-from isoflop.curate.watch import watch
+from isoflop.curate.samples.clusters import CLUSTER_ID, CLUSTER_SIZE, KeepClusters
+from isoflop.curate.samples.keep import MOST_REASONS, KeepAside, NoteKept
+from isoflop.curate.samples.lowest import Lowest
+from isoflop.curate.samples.merge import merge_samples
+from isoflop.curate.samples.watch import watch
 from isoflop.curate.words import WORDS
 from isoflop.data.aside import id_hash, read_records, sample_path, write_records
 

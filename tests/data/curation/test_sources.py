@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from isoflop.config.base import UserError
-from isoflop.curate.readers import ReadSources
-from isoflop.curate.records import TRUNCATED, UNREADABLE, file_failure, too_many_failures
-from isoflop.curate.rows import read_lines
-from isoflop.curate.sources import SourceFile, find_sources, n_tasks, pieces
+from isoflop.curate.input.readers import ReadSources
+from isoflop.curate.input.records import TRUNCATED, UNREADABLE, file_failure, too_many_failures
+from isoflop.curate.input.rows import read_lines
+from isoflop.curate.input.sources import SourceFile, find_sources, n_tasks, pieces
 
 
 def texts(files: list[SourceFile]) -> list[tuple[str, str]]:

@@ -22,8 +22,8 @@ from tldextract import TLDExtract
 
 from isoflop.config.base import UserError
 from isoflop.config.curation.urls import UrlsConfig
-from isoflop.curate.sorted_hashes import contains, hash_all
-from isoflop.curate.urls import ARCHIVE, CompileUrlLists, UrlFilter, _lines, cache_folder, open_lists
+from isoflop.curate.filters.sorted_hashes import contains, hash_all
+from isoflop.curate.filters.urls import ARCHIVE, CompileUrlLists, UrlFilter, _lines, cache_folder, open_lists
 
 REASONS = {"domain", "subdomain", "url", "hard_blacklisted", "soft_blacklisted", "blacklisted_subword"}
 
@@ -167,7 +167,8 @@ def test_workers_that_meet_compile_once(tmp_path: Path) -> None:
     """Three processes at once on an empty cache: all see the same whole list."""
     (tmp_path / "hosts").write_text("\n".join(f"host{n}.org" for n in range(20_000)))
     code = (
-        "import sys; from isoflop.config.curation.urls import UrlsConfig; from isoflop.curate.urls import *;"
+        "import sys; from isoflop.config.curation.urls import UrlsConfig;"
+        "from isoflop.curate.filters.urls import *;"
         "c = UrlsConfig(use_integrated_lists=False, extra_domains=(sys.argv[1],), cache=sys.argv[2]);"
         "s = CompileUrlLists(c); s.run(); print(int(s.stats['domains'].total))"
     )

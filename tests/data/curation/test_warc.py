@@ -9,9 +9,9 @@ import pytest
 from curation import prose
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-from isoflop.curate.records import Record
-from isoflop.curate.sources import opened
-from isoflop.curate.warc import decoded, read_pages, write_pages
+from isoflop.curate.input.records import Record
+from isoflop.curate.input.sources import opened
+from isoflop.curate.input.warc import decoded, read_pages, write_pages
 
 HTML = "<!doctype html><html><body><p>{}</p></body></html>"
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from isoflop.config.curation.samples import SamplesConfig
-from isoflop.curate.clusters import join_clusters
-from isoflop.curate.lowest import Lowest
-from isoflop.curate.samples import IDS
+from isoflop.curate.samples.clusters import join_clusters
+from isoflop.curate.samples.keep import IDS
+from isoflop.curate.samples.lowest import Lowest
 from isoflop.data.aside import (
     CLUSTERS,
     ENDING,

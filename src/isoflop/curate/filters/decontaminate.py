@@ -19,8 +19,8 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 
 from isoflop.config.base import UserError
 from isoflop.config.curation.decontaminate import DecontaminateConfig
-from isoflop.curate.evaluations import Evaluation, find_evaluations, read_items
-from isoflop.curate.sorted_hashes import Hashes, hash_all, mapped, save
+from isoflop.curate.filters.evaluations import Evaluation, find_evaluations, read_items
+from isoflop.curate.filters.sorted_hashes import Hashes, hash_all, mapped, save
 
 WORD = re.compile(r"[^\W_]+")
 STEP = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by its powers loses nothing

@@ -7,8 +7,8 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.dedup import MinhashDedupFilter
 
 from isoflop.config.curation.samples import SamplesConfig
-from isoflop.curate.clusters import KeepClusters, NoteClusters
-from isoflop.curate.samples import KeepAside, Together
+from isoflop.curate.samples.clusters import KeepClusters, NoteClusters
+from isoflop.curate.samples.keep import KeepAside, Together
 from isoflop.data.aside import Kind
 
 WRITERS: dict[str, Kind] = {"exclusion_writer": "dropped", "failed_writer": "failed"}

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from isoflop.config.base import UserError
-from isoflop.curate.records import MAX_DOCUMENT_BYTES, Record
-from isoflop.curate.sources import SourceFile
+from isoflop.curate.input.records import MAX_DOCUMENT_BYTES, Record
+from isoflop.curate.input.sources import SourceFile
 
 CHUNK_BYTES = 1 << 20
 BATCH_BYTES = 8_000_000

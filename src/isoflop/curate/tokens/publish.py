@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from isoflop.config.base import UserError
 from isoflop.config.curation.run import TokenizerConfig
-from isoflop.curate.tokenizer import UINT16_IDS, vocab_size
+from isoflop.curate.tokens.tokenizer import UINT16_IDS, vocab_size
 from isoflop.data.manifest import TOKENIZER, ShardRecord, TokenizerRecord, file_sha256
 
 READ_TOKENS = 16_000_000

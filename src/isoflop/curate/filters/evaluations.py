@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from isoflop.config.base import UserError
 from isoflop.config.curation.decontaminate import DecontaminateConfig
-from isoflop.curate.sources import opened
+from isoflop.curate.input.sources import opened
 from isoflop.data.manifest import file_sha256
 
 KEY = "pipeline.decontaminate"

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from isoflop.curate.card_reading import how_to_read
+from isoflop.curate.card.reading import how_to_read
 from isoflop.data.manifest import Manifest, StageRecord
 
 CARD = "DATASET_CARD.md"

@@ -18,8 +18,8 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 
 from isoflop.config.base import UserError
 from isoflop.config.curation.classifier import ClassifierConfig
-from isoflop.curate.classifier import one_line, open_scorer
-from isoflop.curate.sorted_hashes import save
+from isoflop.curate.filters.sorted_hashes import save
+from isoflop.curate.quality.classifier import one_line, open_scorer
 
 QUALITY = "quality"
 """Where a document's score is kept in its metadata: the probability of the positive label, a float32."""

@@ -14,7 +14,7 @@ from fastwarc.stream_io import GzipWriter
 from fastwarc.warc import WarcRecord, WarcRecordType
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
 
-from isoflop.curate.records import MAX_DOCUMENT_BYTES, Record
+from isoflop.curate.input.records import MAX_DOCUMENT_BYTES, Record
 
 HTML = ("text/html", "application/xhtml+xml")
 DOCUMENTS = ("response", "resource", "conversion")  # the types of record that hold one

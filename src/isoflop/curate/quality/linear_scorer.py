@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from isoflop.curate.sorted_hashes import Hashes, mapped, save
+from isoflop.curate.filters.sorted_hashes import Hashes, mapped, save
 
 FILES = ("words", "word_weights", "bucket_weights")
 END = b"</s>"  # fastText's word for the end of a line

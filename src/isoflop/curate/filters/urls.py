@@ -28,7 +28,7 @@ from datatrove.utils._import_utils import ASSETS_PATH
 
 from isoflop.config.base import UserError
 from isoflop.config.curation.urls import UrlsConfig
-from isoflop.curate.sorted_hashes import Hashes, contains, hash_all, mapped, save
+from isoflop.curate.filters.sorted_hashes import Hashes, contains, hash_all, mapped, save
 
 ARCHIVE = Path(ASSETS_PATH) / "url_filterblacklistsv0_3_0.tar.gz"
 KEYS = ("domains", "urls")

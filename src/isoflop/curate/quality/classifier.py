@@ -22,10 +22,10 @@ from xxhash import xxh3_64_intdigest
 
 from isoflop.config.base import UserError
 from isoflop.config.curation.classifier import ClassifierConfig, ClassifierTrainingConfig
-from isoflop.curate.extract import EXTRACTORS
-from isoflop.curate.linear_scorer import LinearScorer, flatten, is_linear
-from isoflop.curate.readers import ReadSources
-from isoflop.curate.sources import SourceFile, find_sources
+from isoflop.curate.input.extract import EXTRACTORS
+from isoflop.curate.input.readers import ReadSources
+from isoflop.curate.input.sources import SourceFile, find_sources
+from isoflop.curate.quality.linear_scorer import LinearScorer, flatten, is_linear
 from isoflop.data.manifest import file_sha256
 
 KEY = "pipeline.classifier"

@@ -14,8 +14,7 @@ from datatrove.pipeline.writers import JsonlWriter
 from datatrove.utils.logging import logger
 
 from isoflop.config.base import UserError
-from isoflop.curate.progress import count_document
-from isoflop.curate.records import (
+from isoflop.curate.input.records import (
     DOCUMENT_FAILURES,
     FILE_FAILURES,
     MAX_DOCUMENT_BYTES,
@@ -23,9 +22,10 @@ from isoflop.curate.records import (
     Record,
     file_failure,
 )
-from isoflop.curate.rows import read_lines, read_rows
-from isoflop.curate.sources import COMPRESSED, SourceFile, opened
-from isoflop.curate.warc import decoded, read_pages
+from isoflop.curate.input.rows import read_lines, read_rows
+from isoflop.curate.input.sources import COMPRESSED, SourceFile, opened
+from isoflop.curate.input.warc import decoded, read_pages
+from isoflop.curate.progress import count_document
 
 SNIPPET_BYTES = 4096
 

@@ -13,7 +13,7 @@ from datatrove.pipeline.extractors.trafilatura import Trafilatura
 from datatrove.utils.typeshelper import StatHints
 from resiliparse.extract.html2text import extract_plain_text
 
-from isoflop.curate.sandbox import CPU_SECONDS, CallError, Sandbox
+from isoflop.curate.input.sandbox import CPU_SECONDS, CallError, Sandbox
 
 
 class _Guarded(BaseExtractor):

@@ -16,9 +16,9 @@ from platform import python_version
 from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
-from isoflop.curate.pages import guide_page, module_page, topic_page
+from isoflop.curate.input.pages import guide_page, module_page, topic_page
+from isoflop.curate.input.warc import write_pages
 from isoflop.curate.progress import count_document
-from isoflop.curate.warc import write_pages
 
 LICENCE = "mixed: PSF-2.0 and the licences of the packages named in sources"
 GUIDES = (".rst", ".md", ".txt")

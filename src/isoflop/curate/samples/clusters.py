@@ -12,7 +12,7 @@ from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
 from isoflop.config.curation.samples import SamplesConfig
-from isoflop.curate.lowest import Lowest
+from isoflop.curate.samples.lowest import Lowest
 from isoflop.data.aside import CLUSTERS, ENDING, Cluster, Member, id_hash, write_records
 
 CLUSTER_ID = "minhash_cluster_id"  # datatrove's; -1: of no cluster

@@ -15,10 +15,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from isoflop.config.base import UserError
 from isoflop.config.curation.run import TokenizerConfig
-from isoflop.curate.encode import Encoder
+from isoflop.curate.filters.repeated_tokens import TOKENS
+from isoflop.curate.input.readers import read_documents
 from isoflop.curate.progress import count_document
-from isoflop.curate.readers import read_documents
-from isoflop.curate.repeated_tokens import TOKENS
+from isoflop.curate.tokens.encode import Encoder
 from isoflop.data.manifest import file_sha256
 
 UINT16_IDS = 2**16

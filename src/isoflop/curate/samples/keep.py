@@ -14,7 +14,7 @@ from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
 from isoflop.config.curation.samples import SamplesConfig
-from isoflop.curate.lowest import Lowest
+from isoflop.curate.samples.lowest import Lowest
 from isoflop.data.aside import ENDING, Kind, Sample, id_hash, write_records
 
 MOST_REASONS = 256  # of one step; one that makes up reasons without end must not fill the memory

@@ -15,7 +15,7 @@ from datatrove.data import Document
 from datatrove.pipeline.filters.base_filter import BaseFilter
 
 from isoflop.config.curation.refinedweb import RefinedWebConfig, RefinedWebLinesConfig, RefinedWebTextConfig
-from isoflop.curate.refinedweb_repetition import repetition
+from isoflop.curate.filters.refinedweb_repetition import repetition
 
 SYMBOLS = ("#", "...", ". . .", "…")
 BULLETS = ("●", "•", "*", "-")

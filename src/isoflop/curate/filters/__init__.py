@@ -1,0 +1,1 @@
+"""Filters by address, language, rules, evaluations and repeated tokens."""

@@ -1,0 +1,1 @@
+"""What is read: files of any kind, pages of the default corpus, HTML to text."""

@@ -1,0 +1,1 @@
+"""A quality classifier: trained, asked, and selected by."""

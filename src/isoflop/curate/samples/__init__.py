@@ -1,0 +1,1 @@
+"""What is kept aside for a person to look at."""

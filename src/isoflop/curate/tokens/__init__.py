@@ -1,0 +1,1 @@
+"""From documents to token files, and from those to a dataset."""
