@@ -16,6 +16,7 @@ from isoflop.curate.blocks import (
     RefinedWeb,
     RefinedWebText,
     Stages,
+    WriteTask,
     decontaminate,
     filter_urls,
     kept,
@@ -23,7 +24,6 @@ from isoflop.curate.blocks import (
     read,
     source_files,
     token_stages,
-    write_documents,
 )
 
 
@@ -45,7 +45,7 @@ def recipe(plan: Plan) -> Outcome:
             *([RefinedWebText(profile.text)] if profile.text else []),
             *([KeepLanguages(profile.language)] if profile.language else []),
             *([RefinedWeb(profile.refinedweb)] if profile.refinedweb else []),
-            write_documents(here / "documents"),
+            WriteTask(here / "documents"),
         ],
     )
     seen = [DropSeen(profile.seen)] if profile.seen else []

@@ -14,6 +14,7 @@ from isoflop.curate.blocks import (
     PIIFormatter,
     Plan,
     Stages,
+    WriteTask,
     decontaminate,
     exact_stages,
     filter_urls,
@@ -24,7 +25,6 @@ from isoflop.curate.blocks import (
     read,
     source_files,
     token_stages,
-    write_documents,
 )
 
 
@@ -48,7 +48,7 @@ def recipe(plan: Plan) -> Outcome:
                 profile.gopher_repetition, profile.gopher_quality, profile.c4, profile.fineweb, profile.engine
             ),
             *unlike_tests,
-            write_documents(here / "documents"),
+            WriteTask(here / "documents"),
         ],
     )
     documents = filtered / "documents"

@@ -18,11 +18,11 @@ from isoflop.curate.blocks import (
     Plan,
     ReadKept,
     Stages,
+    WriteTask,
     filter_urls,
     read,
     source_files,
     token_stages,
-    write_documents,
 )
 
 
@@ -63,7 +63,7 @@ def recipe(plan: Plan) -> Outcome:
         lambda here: [
             ReadKept(columns, verdicts / "verdicts"),
             *private,
-            write_documents(here / "documents"),
+            WriteTask(here / "documents"),
         ],
     )
     return token_stages(stages, kept / "documents", profile.repeated)

@@ -6,9 +6,9 @@ from datatrove.pipeline.formatters import PIIFormatter
 from isoflop.curate.dedup.seen import DropSeen
 from isoflop.curate.filters.language import KeepLanguages
 from isoflop.curate.filters.refinedweb import RefinedWeb, RefinedWebText
+from isoflop.curate.handover import WriteTask
 from isoflop.curate.heuristics import heuristic_steps
 from isoflop.curate.input.extract import EXTRACTORS
-from isoflop.curate.input.readers import write_documents
 from isoflop.curate.parts import (
     decontaminate,
     exact_stages,
@@ -41,6 +41,7 @@ __all__ = [
     "RefinedWeb",
     "RefinedWebText",
     "Stages",
+    "WriteTask",
     "decontaminate",
     "exact_stages",
     "filter_urls",
@@ -51,5 +52,4 @@ __all__ = [
     "read",
     "source_files",
     "token_stages",
-    "write_documents",
 ]

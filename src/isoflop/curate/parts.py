@@ -17,8 +17,9 @@ from isoflop.curate.dedup.stages import drop_duplicates, match_signatures, sign_
 from isoflop.curate.filters.decontaminate import CompileEvaluations, Decontaminate
 from isoflop.curate.filters.repeated_tokens import DropRepeatedTokens
 from isoflop.curate.filters.urls import CompileUrlLists, UrlFilter
+from isoflop.curate.handover import ReadTask, WriteTask
 from isoflop.curate.input.installed import CollectInstalled, warc_path
-from isoflop.curate.input.readers import ReadSources, ReadTask, write_documents
+from isoflop.curate.input.readers import ReadSources
 from isoflop.curate.input.sources import SourceFile
 from isoflop.curate.quality.classifier import MakeClassifier
 from isoflop.curate.quality.selection import FindThreshold, KeepQuality, ScoreDocuments
@@ -52,7 +53,7 @@ def kept(stages: Stages, name: str, documents: Path, *steps: PipelineStep) -> Pa
     folder = stages.add(
         name,
         stages.plan.tasks,
-        lambda here: [ReadTask(documents), *steps, write_documents(here / DOCUMENTS)],
+        lambda here: [ReadTask(documents), *steps, WriteTask(here / DOCUMENTS)],
     )
     return folder / DOCUMENTS
 
@@ -101,7 +102,7 @@ def quality_stages(stages: Stages, documents: Path, config: ClassifierConfig) ->
         lambda here: [
             ReadTask(documents),
             ScoreDocuments(config, classifier, here / "scores"),
-            write_documents(here / DOCUMENTS),
+            WriteTask(here / DOCUMENTS),
         ],
     )
     border = stages.add(

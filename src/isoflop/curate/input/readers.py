@@ -1,16 +1,12 @@
-"""The first step of a stage: from the input files, or from what the stage before it wrote for this task."""
+"""The first step of a recipe: from input files to documents."""
 
 import contextlib
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 from datatrove.data import Document, DocumentsPipeline
-from datatrove.io import get_datafolder
 from datatrove.pipeline.base import PipelineStep
-from datatrove.pipeline.writers import JsonlWriter
 from datatrove.utils.logging import logger
 
 from isoflop.config.base import UserError
@@ -134,40 +130,3 @@ def _whole_file(path: Path, kind: str, max_bytes: int) -> Record:
     except UnicodeDecodeError:
         return Record(str(path), None, kind, "not_utf8", body=body[:SNIPPET_BYTES])
     return Record(str(path), text, kind)
-
-
-FILE_OF_RANK = "${rank}.jsonl.zst"
-
-
-def write_documents(folder: Path) -> JsonlWriter:
-    """Keeps the documents of each task in a file of its own, and passes them on."""
-    return JsonlWriter(str(folder), output_filename=FILE_OF_RANK, compression="zstd")
-
-
-class ReadTask(PipelineStep):
-    """Reads back what `write_documents` kept for this very task.
-
-    datatrove's reader deals out the files that are there; a task that kept nothing writes none, and all
-    later tasks would read another's documents, which MinHash's lists of duplicates then do not fit.
-    """
-
-    type = "📖 - REREAD"
-    name = "reread"
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.folder = get_datafolder(str(folder))
-
-    def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
-        for document in read_documents(self.folder, rank):
-            count_document()
-            yield document
-
-
-def read_documents(folder: Any, rank: int) -> Iterator[Document]:
-    """The documents that task `rank` kept in `folder`, in their order."""
-    name = f"{rank:05d}.jsonl.zst"
-    if folder.exists(name):
-        with folder.open(name, "rb", compression="zstd") as lines:
-            for line in io.BufferedReader(lines):
-                yield Document(**orjson.loads(line))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from datatrove.data import Document, DocumentsPipeline
-from datatrove.io import get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.tokens import DocumentTokenizer
 from datatrove.pipeline.tokens.tokenizer import TokenizedFile
@@ -16,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from isoflop.config.base import UserError
 from isoflop.config.curation.run import TokenizerConfig
 from isoflop.curate.filters.repeated_tokens import TOKENS
-from isoflop.curate.input.readers import read_documents
+from isoflop.curate.handover import read_documents
 from isoflop.curate.progress import count_document
 from isoflop.curate.tokens.encode import Encoder
 from isoflop.data.manifest import file_sha256
@@ -36,7 +35,7 @@ class MakeTokenizer(PipelineStep):
         self.config = config.model_copy(update={"path": None})
         self.sha256 = file_sha256(Path(config.path)) if config.path else None
         self._given = config
-        self.folder = get_datafolder(str(folder))
+        self.folder = folder
         self.tasks = tasks
         self.path = path
 
