@@ -40,7 +40,7 @@ def test_a_task_that_fails_leaves_nothing_that_is_taken_for_whole(tmp_path: Path
 def test_half_a_surrogate_pair_loses_no_document(tmp_path: Path) -> None:
     """JSON can say it, UTF-8 cannot."""
     path = tmp_path / "in.jsonl"
-    path.write_text('{"text": "half \\\\ud800 a pair"}\n{"text": "' + prose(1).replace("\n", " ") + '"}\n')
+    path.write_text('{"text": "half \\ud800 a pair"}\n{"text": "' + prose(1).replace("\n", " ") + '"}\n')
     manifest = curate(path, tmp_path / "out", "pipeline=none")
     assert manifest.total_documents == 2
     assert "half ? a pair" in texts_of(tmp_path / "out")
