@@ -164,7 +164,7 @@ def test_names_are_the_same_in_every_process(source: Path) -> None:
     """Sets have another order in each, by design of Python."""
     code = (
         "import sys; sys.path[:0] = ['tests', '.']\n"
-        "from pathlib import Path; from data.curation.test_stages import stages_of, config_of\n"
+        "from pathlib import Path; from data.curation.test_stage_names import stages_of, config_of\n"
         f"print([s.folder.name for s in stages_of(config_of(Path({str(source)!r}), Path('out')))])"
     )
     said = {
