@@ -2,7 +2,7 @@
 
 resiliparse → RefinedWeb's heuristics (Penedo et al. 2023) → n-grams seen before → quality classifier. The
 Bloom filter is a task's own: documents of two tasks do not meet, as those of DCLM's shards do not, so
-`data.tasks` is the number of groups within which to deduplicate.
+`data.tasks`, which the number of files bounds, says within how many groups to deduplicate.
 """
 
 from isoflop.config.recipes.dclm import DclmPipeline

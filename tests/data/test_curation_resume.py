@@ -6,20 +6,25 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-from curation import Counts, corpus, curate, prose, texts_of
+from curation import Counts, config_of, corpus, curate, prose, texts_of
 from programs import environment
 from rich.console import Console
 
 from isoflop.config.base import UserError
+from isoflop.curate.build import make_plan
 from isoflop.curate.executor import WORKERS_LOCK, run_stage, wait_for_stragglers
+from isoflop.curate.existing import identify
 from isoflop.curate.stages import Stage
+from isoflop.curate.tokens.publish import move_into_place
 from isoflop.data.manifest import DatasetError, read_manifest
 
 ROOT = Path(__file__).parents[2]
@@ -219,3 +224,52 @@ def test_two_builds_of_one_dataset_do_not_mix(source: Path, tmp_path: Path) -> N
         with pytest.raises(UserError, match="another build of this dataset is running"):
             curate(source, tmp_path / "out", "pipeline=none")
     assert os.listdir(partial) == ["build.lock"]
+
+
+def test_what_was_published_is_made_again_for_another_place(source: Path, tmp_path: Path) -> None:
+    """As when it is killed after its dataset was moved away: the kept work folder has its merge for done."""
+    work = f"data.work={tmp_path / 'work'}"
+    first = curate(source, tmp_path / "sets" / "a", "pipeline=none", work)
+    (tokens,) = (tmp_path / "work").glob("*-tokenize-*")
+    second = curate(source, tmp_path / "sets" / "b", "pipeline=none", work)
+    assert second.content_sha256 == first.content_sha256
+    assert list(tokens.glob("logs/completions/*"))
+    config = config_of(source, tmp_path / "c", "pipeline=none", work)
+    recipe = import_module("data_pipelines.fineweb").recipe
+    merge = recipe(make_plan(config, tmp_path / "work", identify(config, recipe))).stages[-1]
+    for rank in range(merge.tasks):
+        (merge.logs / "completions").mkdir(parents=True, exist_ok=True)
+        (merge.logs / "completions" / f"{rank:05d}").touch()
+    assert curate(source, tmp_path / "c", "pipeline=none", work).content_sha256 == first.content_sha256
+
+
+def test_replacing_a_dataset_touches_nothing_else(source: Path, tmp_path: Path) -> None:
+    """Not a backup beside it; and across file systems the old one stays until the new one stands."""
+    backup = tmp_path / "out.old" / "precious"
+    backup.parent.mkdir()
+    backup.write_text("years of work")
+    curate(source, tmp_path / "out", "pipeline=none")
+    elsewhere = Path("/dev/shm") / f"work-{os.getpid()}"
+    try:
+        again = ("data.overwrite=true", f"data.work={elsewhere}", "tokenizer.vocab_size=300")
+        assert curate(source, tmp_path / "out", "pipeline=none", *again).tokenizer.vocab_size == 300
+    finally:
+        shutil.rmtree(elsewhere, ignore_errors=True)
+    assert backup.read_text() == "years of work"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "out.old"]
+
+
+def test_a_replacement_that_was_cut_short_is_undone(tmp_path: Path) -> None:
+    """Killed between the two renamings, the old dataset is put back before anything else is done."""
+    parked = tmp_path / ".out.replaced"
+    parked.mkdir()
+    (parked / "manifest.json").write_text("old")
+    with pytest.raises(FileNotFoundError):
+        move_into_place(tmp_path / "not-made", tmp_path / "out")
+    assert (tmp_path / "out" / "manifest.json").read_text() == "old"
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "manifest.json").write_text("new")
+    move_into_place(made, tmp_path / "out")
+    assert (tmp_path / "out" / "manifest.json").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

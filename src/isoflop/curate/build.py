@@ -1,6 +1,7 @@
 """Builds a token dataset: the stages of a recipe in a work folder, then one rename."""
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -84,6 +85,8 @@ def _build(
     outcome = recipe(make_plan(config, work, identity))
     wait_for_stragglers(work / WORKERS_LOCK)
     if not (outcome.dataset / MANIFEST).is_file():
+        if not outcome.dataset.is_dir():  # an earlier build has published what this stage made
+            shutil.rmtree(outcome.stages[-1].folder, ignore_errors=True)
         records: list[StageRecord] = []
         for stage in outcome.stages:
             records += _run(stage, config, records, console)
@@ -106,7 +109,7 @@ def make_plan(config: CurateConfig, work: Path, identity: dict[str, Any]) -> Pla
     if not files:
         tasks, pages = config.data.tasks or installed.FILES, installed.all_pages()
     depends = {name: identity[name] for name in ("sources", "inputs_sha256", "code_sha256", "versions")}
-    return Plan(config, files, pages, tasks, work, digest(depends, tasks))
+    return Plan(config, files, pages, tasks, work, {**depends, "sources": digest(depends["sources"])})
 
 
 def _run(
@@ -182,8 +185,20 @@ def _describe(
             {"stage": stage.name, "tasks": stage.tasks, **stage_usage(stage.logs / USAGE)}
             for stage in outcome.stages
         ],
+        **_models(outcome),
         **identity,
     )
+
+
+def _models(outcome: Outcome) -> dict[str, Any]:
+    """What stages found out that only the manifest keeps: how good the classifier is, evaluations' items."""
+    notes = {"quality_classifier": "model/classifier.json", "evaluations": "index/evaluations.json"}
+    return {
+        key: json.loads((stage.folder / path).read_text())
+        for stage in outcome.stages
+        for key, path in notes.items()
+        if (stage.folder / path).is_file()
+    }
 
 
 @contextmanager

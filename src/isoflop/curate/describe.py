@@ -51,6 +51,10 @@ def describe(value: Any) -> Any:
         return describe(value.bit_generator.state)
     if isinstance(value, partial):
         return {"function": describe(value.func), "args": describe(value.args), **describe(value.keywords)}
+    if isinstance(value, FunctionType) and not value.__module__.startswith(OURS):
+        held = [cell.cell_contents for cell in value.__closure__ or ()]
+        body = [value.__code__.co_code.hex(), *map(repr, value.__code__.co_consts)]
+        return {"function": value.__qualname__, "body": digest(body), "closure": describe(held)}
     if isinstance(value, type | FunctionType | BuiltinFunctionType | MethodType):
         return f"{value.__module__}.{value.__qualname__}"
     return _object(value)

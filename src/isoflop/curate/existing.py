@@ -3,8 +3,8 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
 from typing import Any
@@ -20,7 +20,15 @@ from isoflop.curate.input.sources import find_sources, fingerprint
 from isoflop.curate.tokens.tokenizer import load_tokenizer
 from isoflop.data.manifest import MANIFEST, DatasetError, Manifest, read_manifest
 
-PACKAGES = ("isoflop", "datatrove", "tokenizers", "numpy", "fastwarc", "resiliparse", "trafilatura", "xxhash")
+PACKAGES = (
+    *("isoflop", "datatrove", "tokenizers", "numpy", "fastwarc", "resiliparse", "trafilatura", "xxhash"),
+    *("fasttext-numpy2-wheel", "jusText", "pyarrow", "regex", "spacy", "tldextract"),
+)
+# Keys of a pipeline that name files which its blocks read.
+FILE_KEYS = {
+    *("evaluations", "positives", "negatives", "model", "extra_domains", "extra_urls"),
+    *("stop_words", "ldnoobw", "ut1"),
+}
 
 
 def identify(config: CurateConfig, recipe: Callable[..., Any]) -> dict[str, Any]:
@@ -41,7 +49,23 @@ def identify(config: CurateConfig, recipe: Callable[..., Any]) -> dict[str, Any]
     language = getattr(config.pipeline, "language", None)
     if language is not None:
         parts["language_model"] = model_record(language)
+    parts["files"] = dict(auxiliary_files(config.pipeline.model_dump(exclude={"language": True})))
     return {**parts, "fingerprint": _sha256(json.dumps(parts, sort_keys=True).encode())}
+
+
+def auxiliary_files(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(key, what names the content of its files) of each part that reads files of the user's own."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from auxiliary_files(value, f"{prefix}{key}.")
+        elif key in FILE_KEYS and value:
+            paths = [Path(path).expanduser() for path in ([value] if isinstance(value, str) else value)]
+            files = [
+                file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))
+            ]
+            stats = [(str(file), file.stat()) for file in files if file.is_file()]
+            told = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
+            yield f"{prefix}{key}", _sha256("\n".join(told).encode())
 
 
 def complete(
@@ -77,7 +101,7 @@ def complete(
         )
     console.print(f"complete already: {summary(output, manifest)}")
     console.print(
-        "its packages or their versions were others than today's; data.overwrite=true builds it anew"
+        "isoflop's code, packages or versions were others than today's; data.overwrite=true builds it anew"
     )
     return manifest
 
@@ -89,6 +113,7 @@ def _other_changes(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
         "inputs_sha256": "the input files have changed",
         "tokenizer_sha256": "the tokenizer has changed",
         "language_model": "the language model has changed",
+        "files": "a file that a filter reads has changed",
     }
     return [message for key, message in told.items() if now.get(key) != then.get(key)]
 
@@ -105,7 +130,14 @@ def _missing(output: Path, manifest: Manifest) -> str | None:
 
 def versions() -> dict[str, str]:
     """What the result may depend on."""
-    return {"python": python_version(), **{name: version(name) for name in PACKAGES}}
+    return {"python": python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def summary(output: Path, manifest: Manifest) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from isoflop.config.curation.run import CurateConfig
 from isoflop.curate.input.installed import Page
@@ -12,7 +13,7 @@ from isoflop.curate.input.sources import SourceFile
 class Plan:
     """`files` are read in `tasks` pieces. `pages`, where there are any, become those files first.
 
-    `key` names the input, the code and the versions: a stage found done under another key is not this one.
+    `depends` names the input, the code and the versions: a stage done under others is not this one.
     """
 
     config: CurateConfig
@@ -20,4 +21,4 @@ class Plan:
     pages: list[Page]
     tasks: int
     work: Path
-    key: str
+    depends: dict[str, Any]

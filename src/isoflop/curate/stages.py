@@ -59,7 +59,7 @@ class Stages:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.all: list[Stage] = []
-        self._before = plan.key
+        self._before = digest(plan.depends, plan.tasks)
 
     def add(
         self,
@@ -78,6 +78,7 @@ class Stages:
             described = described.replace(str(stage.folder), f"/{stage.name}")
         settings = {"tasks": tasks, "steps": json.loads(described)}
         self._before = digest(self._before, name, settings)
+        settings |= self.plan.depends
         folder = self.plan.work / f"{len(self.all):02d}-{name}-{self._before[:10]}"
         samples = self.plan.config.samples
         watched = watch(steps(folder), folder / ASIDE, samples, step_name)

@@ -80,7 +80,8 @@ def test_documents_are_dropped_and_counted(tokenizer: Path) -> None:
     good = [prose(n) for n in range(5)] + ["a, b, " * 20, "Say <|endoftext|> aloud."]
     bad = [f"{prose(6)} {'4ODg' * 200} {prose(7)}", "ab " * 300, "-" * 4000]
     for batch_documents in (1, 4, 1000):
-        block = DropRepeatedTokens(RepeatedConfig(batch_documents=batch_documents), tokenizer)
+        block = DropRepeatedTokens(RepeatedConfig(), tokenizer)
+        block.batch_size = batch_documents
         texts = [*good[:3], bad[0], *good[3:], *bad[1:]]
         documents = [Document(text=text, id=str(n)) for n, text in enumerate(texts)]
         kept = list(block(iter(documents)))

@@ -1,6 +1,7 @@
 """A stage's folder is named by everything that its result depends on, and by nothing else."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -36,6 +37,7 @@ LABELS = {"pipeline.name", "pipeline.profile"}
 FILES = {
     *("data.sources", "tokenizer.path", "pipeline.language.model"),  # named by content: a test below
     *("pipeline.urls.extra_domains", "pipeline.urls.extra_urls", "pipeline.urls.cache"),
+    *(f"pipeline.signals.{name}" for name in ("stop_words", "ldnoobw", "ut1")),
 }
 
 
@@ -78,7 +80,9 @@ def other(value: Any, annotation: Any) -> Any:
     if isinstance(value, int):
         return value + 1
     if isinstance(value, float):
-        return value / 2
+        return 0.9 if value == 0.8 else value / 2  # 0.9 is a similarity that there are signatures for
+    if isinstance(value, dict):
+        return {}
     options = [arg for arg in get_args(annotation) if arg is not NoneType]
     if get_origin(annotation) is Literal:
         return next(option for option in options if option != value)
@@ -103,7 +107,7 @@ def changed(config: CurateConfig, key: str, value: Any) -> CurateConfig:
     return load_curation(tree)
 
 
-PROFILES = ["fineweb-paper", "docs"]
+PROFILES = ["fineweb-paper", "docs", "dclm", "redpajama-gopher"]
 
 
 def _knobs() -> list[tuple[str, str]]:
@@ -130,18 +134,35 @@ def test_a_setting_renames_the_stages_that_it_changes(source: Path, profile: str
         assert not set(after[first:]) & set(before), "a later stage does not know what came before it"
 
 
-def test_a_file_is_known_by_its_content(source: Path, tmp_path: Path) -> None:
-    """Not by its place: a model that was moved is the same model, one that was trained again is not."""
-    model = tmp_path / "lid.176.ftz"
-    for key, stage in (("pipeline.language.model", "filter"), ("tokenizer.path", "tokenizer")):
-        named = []
-        for place, content in (("a", "one"), ("b", "one"), ("b", "two")):
-            file = tmp_path / place / model.name
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(tokenizer_json(content) if stage == "tokenizer" else content)
-            folders = stages_of(config_of(source, Path("out"), f"{key}={file}"))
-            named.append(next(s.folder for s in folders if s.name == stage))
-        assert named[0] == named[1] != named[2]
+NAMED = {
+    "tokenizer": ("pipeline=none", "tokenizer.path={}"),
+    "filter": ("pipeline=docs", "pipeline.language.model={}"),
+    "evaluations": ("pipeline=none", "pipeline.decontaminate={{evaluations: [{}]}}"),
+    "classifier": ("pipeline=none", "pipeline.classifier={{model: {}, threshold: 0.5}}"),
+    "lists": ("pipeline=none", "pipeline.urls={{use_integrated_lists: false, extra_domains: [{}]}}"),
+    "annotate": ("pipeline=redpajama-gopher", "pipeline.signals.stop_words={}"),
+}
+
+
+@pytest.mark.parametrize("stage", NAMED)
+def test_a_file_is_known_by_its_content(source: Path, tmp_path: Path, stage: str) -> None:
+    """A file that is written again is another one: to its stage, and to a dataset that was built with it."""
+    profile, key = NAMED[stage]
+    names, prints = [], []
+    for time_ns, content in ((10**18, "a"), (10**18, "a"), (2 * 10**18, "b")):
+        file = tmp_path / "given.jsonl"
+        file.write_text(content_of(stage, content))
+        os.utime(file, ns=(time_ns, time_ns))
+        config = config_of(source, Path("out"), profile, key.format(file))
+        names.append(next(one.folder for one in stages_of(config) if one.name == stage))
+        prints.append(identify(config, stages_of)["fingerprint"])
+    assert names[0] == names[1] != names[2]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def content_of(stage: str, word: str) -> str:
+    made = {"tokenizer": tokenizer_json(word), "annotate": json.dumps({"en": [word]})}
+    return made.get(stage, json.dumps({"text": word}) + "\n")
 
 
 def tokenizer_json(word: str) -> str:

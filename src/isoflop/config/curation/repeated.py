@@ -15,5 +15,3 @@ class RepeatedConfig(Config):
     """The longest repeated sequence that is looked for, in tokens; the shortest is one token."""
     min_repeats: int = Field(default=32, ge=2)
     """So many copies, one straight after the other, drop the document."""
-    batch_documents: Count = 1000
-    """Tokenized together. Never changes the result."""

@@ -39,6 +39,7 @@ class CompileEvaluations(PipelineStep):
         self.config = config
         self.folder = folder
         self.files = find_evaluations(config)
+        self.files_sha256 = [file.sha256() for file in self.files]  # known by content
 
     def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> None:
         found: dict[int, list[tuple[Hashes, int]]] = {}

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from isoflop.config.curation.repeated import RepeatedConfig
 
 TOKENS = "token_ids"
+BATCH_DOCUMENTS = 1000  # tokenized together
 """Where a document's tokens are kept in its metadata: uint32, without the end of text."""
 Tokens = npt.NDArray[np.integer]
 
@@ -30,7 +31,7 @@ class DropRepeatedTokens(BaseFilter):
     name = "repeated tokens"
 
     def __init__(self, config: RepeatedConfig, tokenizer: Path) -> None:
-        super().__init__(batch_size=config.batch_documents)
+        super().__init__(batch_size=BATCH_DOCUMENTS)
         self.config = config
         self.tokenizer_path = tokenizer
 

@@ -1,5 +1,6 @@
 """What a reader finds in a file: a document, or the reason why there is none."""
 
+import math
 import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -63,9 +64,10 @@ def too_many_failures(dropped: Mapping[str, int], documents: int, files: int, mo
         broken = {reason: n for reason, n in sorted(dropped.items()) if n and reason in failures}
         count = sum(broken.values())
         if count > most * total:
+            enough = math.ceil(1000 * count / total) / 1000
             reasons = ", ".join(f"{reason} {n:,}" for reason, n in broken.items())
             return (
                 f"{count:,} of {total:,} {what} are broken ({reasons}), more than data.max_failed_fraction="
-                f"{most:g}; mend them, leave them out, or set it to {count / total:.2g} and more"
+                f"{most:g}; mend them, leave them out, or set it to {enough:g} and more"
             )
     return None

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import orjson
 import pyarrow as pa
@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from isoflop.config.base import UserError
 from isoflop.curate.input.records import MAX_DOCUMENT_BYTES, Record
 from isoflop.curate.input.sources import SourceFile
+
+T = TypeVar("T", str, str | None)
 
 CHUNK_BYTES = 1 << 20
 BATCH_BYTES = 8_000_000
@@ -98,7 +100,12 @@ def _document(name: str, value: dict[str, Any], text: Any) -> Record:
         next((str(held[key]) for held in (value, inner) if isinstance(held, dict) and held.get(key)), None)
         for key in ("url", "date")
     )
-    return Record(str(value.get("id") or name), text, url=url, date=date)
+    return Record(_whole(str(value.get("id") or name)), text, url=_whole(url), date=_whole(date))
+
+
+def _whole(text: T) -> T:
+    """Without half surrogate pairs, which JSON can say and UTF-8 cannot."""
+    return text if text is None else text.encode("utf-8", "replace").decode()
 
 
 def read_rows(source: SourceFile, text_key: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> Iterator[Record]:
@@ -122,7 +129,8 @@ def read_rows(source: SourceFile, text_key: str, max_bytes: int = MAX_DOCUMENT_B
         number = sum(file.metadata.row_group(group).num_rows for group in range(source.start))
         for group in range(source.start, stop):
             about = file.metadata.row_group(group)
-            mean = about.column(column).total_uncompressed_size / max(about.num_rows, 1) if column else 0
+            bytes_of_text = about.column(column).total_uncompressed_size if column is not None else 0
+            mean = bytes_of_text / max(about.num_rows, 1)
             rows = max(1, min(BATCH_ROWS, int(BATCH_BYTES / max(mean, 1))))
             for batch in file.iter_batches(rows, row_groups=[group], columns=[text_key, *names]):
                 for value, text, size in _cells(batch, text_key):

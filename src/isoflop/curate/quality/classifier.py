@@ -61,6 +61,13 @@ class Examples:
         return sum(p == positive and h == held_out for p, h in zip(self.positive, self.held_out, strict=True))
 
 
+def _sha256_of_model(path: str) -> str:
+    model = Path(path).expanduser()
+    if not model.is_file():
+        raise UserError(f"{KEY}.model: {path} does not exist; give a fastText model, or null to train one")
+    return file_sha256(model)
+
+
 class MakeClassifier(PipelineStep):
     """A lone task that makes the classifier in `folder`: trained on the two sets, or from the given model.
 
@@ -78,7 +85,7 @@ class MakeClassifier(PipelineStep):
         self.config = config
         self.folder = folder
         self.sources: dict[str, list[SourceFile]] = {}
-        self.model_sha256 = file_sha256(Path(config.model)) if config.model else None
+        self.model_sha256 = _sha256_of_model(config.model) if config.model else None
         if config.model is None:
             sets = {"positives": config.positives, "negatives": config.negatives}
             self.sources = {name: _sources(paths, name) for name, paths in sets.items()}
@@ -129,7 +136,10 @@ class MakeClassifier(PipelineStep):
         for held_out in (False, True) if training.holdout_fraction else (False,):
             if not examples.count(name == "positives", held_out):
                 what = "measure" if held_out else "train"
-                raise UserError(f"{KEY}.{name}: has no document to {what} on; give more, or another holdout")
+                raise UserError(
+                    f"{KEY}.{name}: has no document to {what} on; give more, another holdout, "
+                    f"or the right {KEY}.text_key"
+                )
 
     def _documents(self, name: str) -> Iterator[Document]:
         read = ReadSources(self.sources[name], self.config.text_key).run(None, 0, 1)

@@ -29,6 +29,8 @@ class SomeClusters:
         self._places: dict[int, int] = {}
 
     def add(self, cluster: int, size: int, member: Member) -> None:
+        if not self.most:
+            return
         if cluster not in self._places:
             place = id_hash(str(cluster))
             if len(self._places) >= self.most:

@@ -97,7 +97,8 @@ class Annotate(PipelineStep):
         super().__init__()
         self.folder = folder
         self.config = config
-        lists = [Path(path) for path in (config.ldnoobw, config.ut1) if path is not None]
+        given = (config.stop_words, config.ldnoobw, config.ut1)
+        lists = [Path(path) for path in given if path is not None]
         Annotator(config)  # a list that cannot be used is told before anything runs
         self.lists_sha256 = [file_sha256(path) for path in lists]  # which the stage depends on
 

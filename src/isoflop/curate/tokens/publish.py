@@ -1,5 +1,6 @@
 """From finished token files to a dataset that is whole or not there."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -92,11 +93,24 @@ def tidy(dataset: Path, tokenizer: Path) -> None:
 
 
 def move_into_place(dataset: Path, output: Path) -> None:
-    """`dataset` becomes `output` by renaming; an old dataset there goes only once the new one stands."""
-    old = output.with_name(output.name + ".old")
-    if old.exists():
-        shutil.rmtree(old)
+    """`dataset` becomes `output` by renaming; an old dataset there goes only once the new one stands.
+
+    It is first brought beside `output`, which may be on another file system. Interrupted between the two
+    renamings, the old one is put back by the next call.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    new, old = (output.with_name(f".{output.name}.{what}") for what in ("new", "replaced"))
+    if old.exists() and not output.exists():
+        old.rename(output)
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        dataset.rename(new)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copytree(dataset, new)
     if output.exists():
+        shutil.rmtree(old, ignore_errors=True)
         output.rename(old)
-    dataset.rename(output)
+    new.rename(output)
     shutil.rmtree(old, ignore_errors=True)
