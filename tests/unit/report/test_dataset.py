@@ -30,7 +30,6 @@ from isoflop.report.dataset import statistics
 from isoflop.report.dataset.compare import compare, kept_elsewhere, overlap_of, pair_steps
 from isoflop.report.dataset.gather import gather
 from isoflop.report.dataset.inspect import inspect_datasets
-from isoflop.report.dataset.text import first_lines, printable, visible
 from isoflop.report.dataset.vocabulary import BYTE_OF, Token, read_vocabulary
 
 np = pytest.importorskip("numpy")
@@ -376,13 +375,6 @@ def test_mistakes_are_told(dataset: Path, tmp_path: Path) -> None:
     shard.with_name(shard.name + ".index").unlink()
     with pytest.raises(DatasetError, match=r"\.ds\.index: No such file"):
         gather(dataset, "x")
-
-
-def test_text_that_is_printed() -> None:
-    assert printable("a\tb\r\nc\rd\x00\x9b\u2066") == "a\tb\nc\nd\\x00\\x9b\\u2066"
-    assert first_lines("\n\n one  two\n\nthree\nfour\n", 2, 20) == ["one two", "three", "…"]
-    assert first_lines("x" * 30, 3, 10) == ["x" * 9 + "…"]
-    assert visible(" a\n\t\x00") == "␣a⏎⇥\\x00"
 
 
 def test_the_command(dataset: Path) -> None:
