@@ -18,6 +18,7 @@ from isoflop.curate.blocks import (
     Stages,
     WriteTask,
     decontaminate,
+    exact_stages,
     filter_urls,
     kept,
     quality_stages,
@@ -48,8 +49,11 @@ def recipe(plan: Plan) -> Outcome:
             WriteTask(here / "documents"),
         ],
     )
+    documents = filtered / "documents"
+    if profile.exact:
+        documents = kept(stages, "unique", documents, *exact_stages(stages, documents, profile.exact))
     seen = [DropSeen(profile.seen)] if profile.seen else []
-    documents = kept(stages, "deduplicate", filtered / "documents", *seen, *unlike_tests)
+    documents = kept(stages, "deduplicate", documents, *seen, *unlike_tests)
     if profile.classifier:
         documents = quality_stages(stages, documents, profile.classifier)
     private = [PIIFormatter(**profile.pii.model_dump())] if profile.pii else []

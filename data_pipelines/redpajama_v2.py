@@ -19,6 +19,7 @@ from isoflop.curate.blocks import (
     ReadKept,
     Stages,
     WriteTask,
+    decontaminate,
     filter_urls,
     read,
     source_files,
@@ -56,12 +57,14 @@ def recipe(plan: Plan) -> Outcome:
             1,
             lambda here: [DropDuplicates(columns, judged, here / "verdicts", plan.tasks, duplicates)],
         )
+    unlike_tests = decontaminate(stages, profile.decontaminate) if profile.decontaminate else []
     private = [PIIFormatter(**profile.pii.model_dump())] if profile.pii else []
     kept = stages.add(
         "keep",
         plan.tasks,
         lambda here: [
             ReadKept(columns, verdicts / "verdicts"),
+            *unlike_tests,
             *private,
             WriteTask(here / "documents"),
         ],

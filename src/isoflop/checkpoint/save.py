@@ -1,7 +1,11 @@
 """Save a distributed state, complete or not at all."""
 
+import gc
 import os
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +33,45 @@ def save(state: dict[str, Any], progress: Progress, checkpoints: Path, keep: int
     if first:
         shutil.rmtree(folder, ignore_errors=True)
     dist.barrier()
+    with _quiet_streams():
+        wrong = _write(state, folder)
+        if wrong is not None:
+            gc.collect()
+    if wrong is not None:
+        if first:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise UserError(f"{folder}: {wrong}; make room, then run the same command again to resume")
+    _agree(_complete(folder, progress, keep) if first else None)
+    return folder
+
+
+def _write(state: dict[str, Any], folder: Path) -> str | None:
+    """Write this rank's part; the first rank that could not and why, None where all could."""
     try:
         dcp.save(state, checkpoint_id=folder)
     except CheckpointException as error:
-        if first:
-            shutil.rmtree(folder, ignore_errors=True)
         rank, cause = next(iter(error.failures.items()))
-        raise UserError(
-            f"{folder}: rank {rank} could not save: {cause[0]}; "
-            "make room, then run the same command again to resume"
-        ) from None
-    _agree(_complete(folder, progress, keep) if first else None)
-    return folder
+        return f"rank {rank} could not save: {cause[0]}"
+    return None
+
+
+@contextmanager
+def _quiet_streams() -> Iterator[None]:
+    """Nothing is printed of streams that torch leaves behind where the disk is full.
+
+    From Python 3.13 on, one that goes without having been written says so with a traceback.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(unraisable.exc_value, ValueError | OSError):
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _complete(folder: Path, progress: Progress, keep: int) -> str | None:

@@ -187,3 +187,20 @@ def test_words_are_letters_and_digits() -> None:
         "naïve",
         "foo",
     ]
+
+
+@pytest.mark.parametrize(
+    ("item", "document"),
+    [
+        ("三角形的两条边长分别是三和四，求第三边。", "题目:三角形的两条边长分别是三和四,求第三边!答"),
+        ("たかいやまのうえにしろいゆきがある", "むかし、たかいやまのうえに・しろいゆきがある。"),
+        ("แมวนั่งอยู่บนเสื่อสีแดงตัวเก่า", "วันนี้แมวนั่งอยู่บนเสื่อสีแดงตัวเก่าของฉัน"),
+    ],
+)
+def test_scripts_without_blanks_between_words(item: str, document: str, tmp_path: Path) -> None:
+    """What stands in the middle of other text is found; the same characters in another order are not."""
+    config = DecontaminateConfig(evaluations=[write_jsonl(tmp_path / "exam.jsonl", [item])])
+    block = compiled(config, tmp_path / "index")
+    assert block.filter(Document(text=document, id="")) == (False, "contaminated")
+    assert block.filter(Document(text=document[::-1], id="")) is True
+    assert words_of("GPT-4は漢字") == ["gpt", "4", "は", "漢", "字"]

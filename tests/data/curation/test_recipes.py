@@ -97,8 +97,11 @@ def test_unwanted_addresses(tmp_path: Path) -> None:
     assert sorted(texts_of(tmp_path / "out")) == sorted([prose(0), prose(9)])
 
 
-@pytest.mark.parametrize("by", ["text", "url"])
-def test_exact_duplicates_over_all_tasks(tmp_path: Path, by: str) -> None:
+DCLM = ("pipeline=dclm", "pipeline.language=null", "pipeline.urls=null", "pipeline.seen=null")
+
+
+@pytest.mark.parametrize(("by", "profile"), [("text", PLAIN), ("url", PLAIN), ("url", DCLM)])
+def test_exact_duplicates_over_all_tasks(tmp_path: Path, by: str, profile: tuple[str, ...]) -> None:
     """The first one stays, whichever file the second is in."""
     for number in range(3):
         lines = [{"text": prose(i), "url": f"http://a.org/{i % 4}"} for i in (number, number + 1, number + 5)]
@@ -106,7 +109,7 @@ def test_exact_duplicates_over_all_tasks(tmp_path: Path, by: str) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     manifest = curate(
-        tmp_path / "in", tmp_path / "out", *PLAIN, f"pipeline.exact={{by: {by}}}", "data.tasks=3"
+        tmp_path / "in", tmp_path / "out", *profile, f"pipeline.exact={{by: {by}}}", "data.tasks=3"
     )
     seeds = [0, 1, 5, 1, 2, 6, 2, 3, 7]
     stays = {"text": [0, 1, 2, 3, 5, 6, 7], "url": [0, 1, 2, 3]}[by]
@@ -114,14 +117,15 @@ def test_exact_duplicates_over_all_tasks(tmp_path: Path, by: str) -> None:
     assert sorted(texts_of(tmp_path / "out")) == sorted(prose(seed) for seed in stays)
 
 
-def test_documents_that_hold_an_evaluation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", [PLAIN, ("pipeline=redpajama-gopher", "pipeline.language=null")])
+def test_documents_that_hold_an_evaluation(tmp_path: Path, profile: tuple[str, ...]) -> None:
     item = " ".join(prose(50).split()[:20])
     texts = [prose(1), f"{prose(2)} {item.upper()} {prose(3)}", prose(4)]
     evaluation = write_jsonl(tmp_path / "exam.jsonl", [item])
     manifest = curate(
         corpus(tmp_path / "in", texts),
         tmp_path / "out",
-        *PLAIN,
+        *profile,
         f"pipeline.decontaminate={{evaluations: [{evaluation}]}}",
     )
     assert record(manifest, "decontaminate").dropped == {"contaminated": 1}

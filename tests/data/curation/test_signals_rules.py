@@ -26,11 +26,12 @@ from isoflop.config.curation.signals import (
 from isoflop.curate.signals import keep, thresholds
 from isoflop.curate.signals.annotate import Annotate
 from isoflop.curate.signals.columns import file_of, published
-from isoflop.curate.signals.keep import ApplyRules, KeepByRules, ReadKept
+from isoflop.curate.signals.keep import ApplyRules, ReadKept
 from isoflop.curate.signals.verdicts import read_verdicts
 
 PROFILES = Path(__file__).parents[3] / "configs" / "pipeline"
 PLAIN = SignalsConfig(signatures=None)
+Kept = tuple[list[Document], dict[str, int]]
 
 
 def shipped(name: str) -> dict[str, Rule | None]:
@@ -68,9 +69,17 @@ def annotated(folder: Path, texts: Iterable[str], config: SignalsConfig = PLAIN,
     return folder
 
 
-def apply(step: Any, rank: int = 0) -> tuple[list[Document], dict[str, int]]:
+def apply(step: Any, rank: int = 0) -> Kept:
     documents = list(step.run(None, rank))
     return documents, {name: int(stat.total) for name, stat in step.stats.stats.items() if name != "doc_len"}
+
+
+def keep_by(folder: Path, rules: dict[str, Any], excluded: Any = None) -> Kept:
+    """The documents that the rules keep, and the rules' statistics."""
+    _, stats = apply(ApplyRules(folder, folder / "verdicts", rules))
+    reader = ReadKept(folder, folder / "verdicts")
+    reader.exclusion_writer = excluded
+    return apply(reader)[0], stats
 
 
 def gopher(text: str) -> bool:
@@ -123,7 +132,7 @@ def test_a_rule_set_over_columns_is_the_filter_on_documents(name: str, direct: A
     texts = spoilt()
     rules = shipped(name)
     assert list(rule_faults(rules, PLAIN, "rules")) == []
-    documents, stats = apply(KeepByRules(annotated(tmp_path, texts), rules))
+    documents, stats = keep_by(annotated(tmp_path, texts), rules)
     assert [doc.text for doc in documents] == [text for text in texts if direct(text)]
     assert 4 <= len(documents) < len(texts) - 4
     assert stats["total"] == len(texts)
@@ -172,16 +181,14 @@ LINES = "One line.\n\nTwo 2 lines here\nshort."  # of 2, 0, 4 and 1 words
 def test_aggregates_over_lines(rule: dict[str, Any], kept: bool, tmp_path: Path) -> None:
     """Between neighbours, so that a wrong offset into the lists is seen; an empty text is one of them."""
     texts = ["", "a\n" * 7, LINES, "b " * 9]
-    documents, _ = apply(
-        KeepByRules(annotated(tmp_path, texts), {"rule": Rule(column="rps_lines_num_words", **rule)})
-    )
+    documents, _ = keep_by(annotated(tmp_path, texts), {"rule": Rule(column="rps_lines_num_words", **rule)})
     assert (LINES in [doc.text for doc in documents]) is kept
 
 
 @pytest.mark.parametrize(("if_null", "kept"), [("drop", []), ("keep", [""])])
 def test_no_value_is_what_the_rule_says_it_is(if_null: Any, kept: list[str], tmp_path: Path) -> None:
     rule = Rule(column="rps_doc_mean_word_length", at_most=1, if_null=if_null)
-    assert [d.text for d in apply(KeepByRules(annotated(tmp_path, ["", "ab"]), {"rule": rule}))[0]] == kept
+    assert [d.text for d in keep_by(annotated(tmp_path, ["", "ab"]), {"rule": rule})[0]] == kept
 
 
 def test_languages_and_scores_are_columns_too(tmp_path: Path) -> None:
@@ -190,13 +197,13 @@ def test_languages_and_scores_are_columns_too(tmp_path: Path) -> None:
     list(Annotate(tmp_path, PLAIN).run(documents, 0))
 
     def ids(**rule: Any) -> list[str]:
-        return [doc.id for doc in apply(KeepByRules(tmp_path, {"rule": Rule(**rule)}))[0]]
+        return [doc.id for doc in keep_by(tmp_path, {"rule": Rule(**rule)})[0]]
 
     assert ids(column="language", one_of=("en", "fr")) == ["0"]
     assert ids(column="language", one_of=("de",), if_null="keep") == ["1", "2"]
     assert ids(column="ccnet_language_score", at_least=0.65) == ["0"]
     everything = {"all": Rule(column="rps_doc_word_count", at_least=0)}
-    assert [doc.metadata for doc in apply(KeepByRules(tmp_path, everything))[0]] == known
+    assert [doc.metadata for doc in keep_by(tmp_path, everything)[0]] == known
 
 
 @pytest.fixture
@@ -251,7 +258,7 @@ def test_the_text_of_a_row_group_without_a_kept_document_is_not_read(
         )[1],
     )
     rules = {"two": Rule(column="rps_doc_word_count", at_least=2)}
-    assert [doc.text for doc in apply(KeepByRules(folder, rules))[0]] == ["a b", "f g", "h i"]
+    assert [doc.text for doc in keep_by(folder, rules)[0]] == ["a b", "f g", "h i"]
     assert groups == [0, 2]
 
 
@@ -264,14 +271,13 @@ def test_rows_and_verdicts_stay_together_over_batches(
     monkeypatch.setattr("isoflop.curate.signals.annotate.ROWS", 7)
     monkeypatch.setattr(thresholds, "BATCH", 4)
     texts = [f"{n} {'long ' * (n * n % 5)}" for n in range(40)]
-    step = KeepByRules(annotated(tmp_path, texts), {"two": Rule(column="rps_doc_word_count", at_most=2)})
+    rules = {"two": Rule(column="rps_doc_word_count", at_most=2)}
     excluded: list[tuple[str, str]] = []
-    if writer:
-        step.exclusion_writer = MagicMock()
-        step.exclusion_writer.write = lambda doc, rank: excluded.append(
-            (doc.text, doc.metadata["filter_reason"])
-        )
-    assert [doc.text for doc in step.run(None, 0)] == [text for text in texts if len(text.split()) <= 2]
+    taker = MagicMock() if writer else None
+    if taker is not None:
+        taker.write = lambda doc, rank: excluded.append((doc.text, doc.metadata["filter_reason"]))
+    documents, _ = keep_by(annotated(tmp_path, texts), rules, taker)
+    assert [doc.text for doc in documents] == [text for text in texts if len(text.split()) <= 2]
     assert excluded == [(text, "two") for text in texts if len(text.split()) > 2] * writer
 
 
@@ -346,7 +352,7 @@ def test_a_similarity_without_signatures_is_named() -> None:
 def test_columns_that_a_file_lacks_are_named(tmp_path: Path) -> None:
     rules = {"words": Rule(column="rps_doc_ldnoobw_words", at_most=0)}
     with pytest.raises(UserError, match="has no column rps_doc_ldnoobw_words"):
-        apply(KeepByRules(annotated(tmp_path, ["a"]), rules))
+        keep_by(annotated(tmp_path, ["a"]), rules)
 
 
 def test_verdicts_of_another_annotation_are_refused(tmp_path: Path) -> None:
@@ -373,9 +379,7 @@ def test_lists_given_as_paths_make_columns(tmp_path: Path) -> None:
     assert table["rps_doc_ut1_blacklist"].to_pylist() == [3, 4, None, None, None]
     rule = Rule(column="rps_doc_ut1_blacklist", at_most=-1, if_null="keep")
     assert list(rule_faults({"r": rule}, config, "rules")) == []
-    assert Counter(doc.text for doc in apply(KeepByRules(tmp_path / "columns", {"r": rule}))[0]) == Counter(
-        texts[2:]
-    )
+    assert Counter(doc.text for doc in keep_by(tmp_path / "columns", {"r": rule})[0]) == Counter(texts[2:])
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ LABELS = {"pipeline.name", "pipeline.profile"}
 FILES = {
     *("data.sources", "tokenizer.path", "pipeline.language.model"),  # named by content: a test below
     *("pipeline.urls.extra_domains", "pipeline.urls.extra_urls", "pipeline.urls.cache"),
+    *("pipeline.decontaminate.evaluations", "pipeline.classifier.model"),
+    *("pipeline.classifier.positives", "pipeline.classifier.negatives"),
     *(f"pipeline.signals.{name}" for name in ("stop_words", "ldnoobw", "ut1")),
 }
 
@@ -80,7 +82,7 @@ def other(value: Any, annotation: Any) -> Any:
     if isinstance(value, int):
         return value + 1
     if isinstance(value, float):
-        return 0.9 if value == 0.8 else value / 2  # 0.9 is a similarity that there are signatures for
+        return 0.9 if value == 0.8 else value / 2 or 0.5  # 0.9 is a similarity that there are signatures for
     if isinstance(value, dict):
         return {}
     options = [arg for arg in get_args(annotation) if arg is not NoneType]
@@ -107,21 +109,39 @@ def changed(config: CurateConfig, key: str, value: Any) -> CurateConfig:
     return load_curation(tree)
 
 
-PROFILES = ["fineweb-paper", "docs", "dclm", "redpajama-gopher"]
+# By profile, the parts that it leaves out and that are put in here, so that their settings are varied too.
+CLASSIFIER = "pipeline.classifier={{positives: [{0}], negatives: [{0}], threshold: 0.5}}"
+PROFILES = {
+    "fineweb-paper": ("pipeline.exact={{by: text}}", CLASSIFIER),
+    "docs": ("pipeline.repeated={{}}", "pipeline.decontaminate={{evaluations: [{0}]}}"),
+    "dclm": (CLASSIFIER.replace("threshold: 0.5", "top_fraction: 0.5"),),
+    "redpajama-gopher": (),
+    "gopher-only": (),
+}
+ALONE = {("fineweb-paper", "pipeline.classifier.top_fraction"), ("dclm", "pipeline.classifier.threshold")}
+
+
+def profiled(source: Path, profile: str, put_in: bool = True) -> CurateConfig:
+    more = [given.format(source / "0.jsonl") for given in PROFILES[profile] if put_in]
+    return config_of(source, Path("out"), f"pipeline={profile}", *more)
 
 
 def _knobs() -> list[tuple[str, str]]:
+    """Every setting; where a choice excludes another setting, that one stays as it is."""
     found = []
     for profile in PROFILES:
-        config = config_of(Path(), Path("out"), f"pipeline={profile}")
-        found += [(profile, key) for key, *_ in fields(config) if key not in LABELS | FILES]
+        for put_in in (True, False) if PROFILES[profile] else (False,):
+            keys = [key for key, *_ in fields(profiled(Path(), profile, put_in)) if key not in LABELS | FILES]
+            found += [(profile, key) for key in keys if (profile, key) not in {*found, *ALONE}]
     return found
 
 
 @pytest.mark.parametrize(("profile", "key"), _knobs())
 def test_a_setting_renames_the_stages_that_it_changes(source: Path, profile: str, key: str) -> None:
     """So no result of other settings can be found; and where, when or by whom it is done renames none."""
-    config = config_of(source, Path("out"), f"pipeline={profile}")
+    config = profiled(source, profile)
+    if key not in {name for name, *_ in fields(config)}:  # a part that is left out, as a whole
+        config = profiled(source, profile, put_in=False)
     field, value = next((f, v) for k, f, v in fields(config) if k == key)
     before = [stage.folder for stage in stages_of(config)]
     new = given(source, key) if value is None and key in ON else other(value, field.annotation)

@@ -8,7 +8,8 @@ from isoflop.config.base import Config, Count, Fraction
 class DecontaminateConfig(Config):
     """Documents that share an n-gram of words with evaluation files (Brown et al. 2020, appendix C).
 
-    Words are runs of letters and digits, in lower case: punctuation and blanks only part them.
+    Words are runs of letters and digits, in lower case: punctuation and blanks only part them. Where a
+    script writes no blanks between words (Han, kana, Thai, Lao, Khmer, Burmese), each character is one.
     """
 
     evaluations: tuple[str, ...] = Field(min_length=1)

@@ -6,7 +6,7 @@ from typing import Literal
 from isoflop.config.base import Fault
 from isoflop.config.curation.classifier import ClassifierConfig, classifier_faults
 from isoflop.config.curation.decontaminate import DecontaminateConfig
-from isoflop.config.curation.dedup import BloomConfig
+from isoflop.config.curation.dedup import BloomConfig, ExactDedupConfig
 from isoflop.config.curation.language import LanguageConfig, PiiConfig, language_faults
 from isoflop.config.curation.recipe import PipelineConfig, recipes
 from isoflop.config.curation.refinedweb import RefinedWebConfig, RefinedWebTextConfig
@@ -25,6 +25,7 @@ class DclmPipeline(PipelineConfig):
     text: RefinedWebTextConfig | None
     language: LanguageConfig | None
     refinedweb: RefinedWebConfig | None
+    exact: ExactDedupConfig | None = None
     seen: BloomConfig | None
     decontaminate: DecontaminateConfig | None = None
     classifier: ClassifierConfig | None = None

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from isoflop.config.base import Fault
+from isoflop.config.curation.decontaminate import DecontaminateConfig
 from isoflop.config.curation.language import LanguageConfig, PiiConfig, language_faults
 from isoflop.config.curation.recipe import PipelineConfig, recipes
 from isoflop.config.curation.repeated import RepeatedConfig
@@ -30,6 +31,7 @@ class RedpajamaV2Pipeline(PipelineConfig):
     signals: SignalsConfig
     rules: Rules
     duplicates: DuplicatesConfig | None
+    decontaminate: DecontaminateConfig | None = None
     pii: PiiConfig | None
     repeated: RepeatedConfig | None = None
 

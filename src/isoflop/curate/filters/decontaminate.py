@@ -22,7 +22,10 @@ from isoflop.config.curation.decontaminate import DecontaminateConfig
 from isoflop.curate.filters.evaluations import Evaluation, find_evaluations, read_items
 from isoflop.curate.filters.sorted_hashes import Hashes, hash_all, mapped, save
 
-WORD = re.compile(r"[^\W_]+")
+# Of scripts without blanks between words (Thai to Khmer, kana, Han) each character is a word of its own.
+ALONE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+ALONE += "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+WORD = re.compile(rf"[^\W_{ALONE}]+|(?!\W)[{ALONE}]")
 STEP = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by its powers loses nothing
 INDEX = "evaluations.json"
 Owners = npt.NDArray[np.uint16]
@@ -135,7 +138,7 @@ class Decontaminate(BaseFilter):
 
 
 def words_of(text: str) -> list[str]:
-    """Runs of letters and digits, in lower case."""
+    """Runs of letters and digits, in lower case, and the single characters of scripts that part no words."""
     return WORD.findall(text.lower())
 
 

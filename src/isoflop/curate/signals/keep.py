@@ -64,29 +64,6 @@ class ReadKept(PipelineStep):
         yield from read_kept(path, reasons, rank, self.exclusion_writer)
 
 
-class KeepByRules(PipelineStep):
-    """Reads a task's annotated documents, and passes on those that the rules keep: both steps in one.
-
-    Statistics as ApplyRules, `exclusion_writer` as ReadKept.
-    """
-
-    type = "🔻 - FILTER"
-    name = "rules"
-    exclusion_writer: Any = None
-
-    def __init__(self, annotated: Path, rules: Mapping[str, Rule | None]) -> None:
-        super().__init__()
-        self.annotated = annotated
-        self.rules = dict(rules)
-
-    def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
-        path = file_of(self.annotated, rank)
-        with self.track_time():
-            reasons = _reasons(path, self.rules)
-        count(self, reasons)
-        yield from read_kept(path, reasons, rank, self.exclusion_writer)
-
-
 def _reasons(path: Path, rules: Mapping[str, Rule | None]) -> Reasons:
     names = list(rules)
     judged = [verdict for batch in judge_file(path, rules) for verdict in batch.tolist()]
