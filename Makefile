@@ -12,7 +12,7 @@ RUNS := runs
 DATA := datasets/docs
 SAY := @printf '\n==> %s\n'
 
-.PHONY: help setup data demo test lint docs bench clean
+.PHONY: help setup data demo test matrix lint docs bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,12 @@ demo: $(DATA)/manifest.json ## the main job: data, a run in 3D parallel and in o
 
 test: $(READY) ## the tests, on two cores in at most 15 minutes
 	$(SAY) "tests"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+matrix: $(READY) ## every layout up to eight ranks beside one process: hours; the tests take a part of it
+	$(SAY) "matrix"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python tests/parallel/matrix.py --out docs/matrix.md
 
 lint: $(READY) ## style (ruff), types (mypy), and who may import whom
 	$(SAY) "ruff"

@@ -51,6 +51,7 @@ def main() -> None:
                     f"train.global_batch_tokens={batch_tokens}",
                     "data.path=none",
                     "model.document_mask=false",
+                    "optimizer.decay=matrices",  # as the bare loop decays
                 ],
             )
         )
@@ -95,7 +96,9 @@ def ours_arm(config: RunConfig, batches: list[Batch]) -> Arm:
     """One step of the native engine."""
     engine = NativeEngine(config, build_mesh(config.parallel, CPU), CPU)
     n_targets = config.train.global_batch_tokens
-    return lambda step: engine.train_step(batches[step], n_targets, config.optimizer.lr).loss
+    return lambda step: (
+        engine.train_step(batches[step], n_targets, config.optimizer.lr, lambda loss, grad_norm: True).loss
+    )
 
 
 def bare_arm(config: RunConfig, batches: list[Batch]) -> Arm:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -65,6 +65,40 @@ def schema() -> None:
     from isoflop.config.jsonschema import run_schema
 
     print(json.dumps(run_schema(), indent=2))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder, one of its checkpoints, or an imported model.")],
+    out: Annotated[Path, typer.Option(help="The folder to write; must not be there yet.")],
+    step: Annotated[int | None, typer.Option(help="Of the checkpoint; default: the last.")] = None,
+    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Of the tensors.")] = "float32",
+    shard_bytes: Annotated[int, typer.Option(min=1, help="The most that one file holds.")] = 5_000_000_000,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder of its files; default: the run's dataset.")
+    ] = None,
+) -> None:
+    """A checkpoint, saved in whatever layout, as a Hugging Face folder."""
+    from isoflop.checkpoint.hf_export import export_checkpoint
+
+    for note in export_checkpoint(run, out, step, dtype, shard_bytes, tokenizer):
+        _warn(note)
+    print(out)
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="A Hugging Face folder: config.json and safetensors.")],
+    into: Annotated[Path, typer.Option(help="The folder to write; must not be there yet.")],
+) -> None:
+    """A Hugging Face folder as a checkpoint, for `init_from=` of a training run."""
+    from isoflop.checkpoint.hf_import import import_model
+
+    model = import_model(folder, into)
+    print(f"{model.n_layers} layers of width {model.width}, to train on with:")
+    print(f"  cp {into}/model.yaml configs/model/{into.name}.yaml")
+    print(f"  python launch/train.py model={into.name} init_from={into}")
+    print(into)
 
 
 @data.callback()

@@ -26,7 +26,7 @@ def test_five_faults_of_five_kinds_at_once() -> None:
     assert ended.stderr == (
         "config: 5 faults\n"
         "  optimizr=lion       unknown key; did you mean `optimizer`?\n"
-        "  parallel.tensor=5   does not divide model.n_heads=6, model.n_kv_heads=2 and 3 more; 1, 2 do\n"
+        "  parallel.tensor=5   does not divide model.n_heads=6, model.n_kv_heads=2 and 2 more; 1, 2 do\n"
         "  model.n_layers=abc  must be a whole number\n"
         "  train.tokens=1e3    is less than one step: train.global_batch_tokens is 16,384\n"
         "  optimizer.lr=-1     must be greater than 0\n"
@@ -103,8 +103,19 @@ def test_each_fault_has_its_words(words: str, faults: list[str]) -> None:
             "parallel.pipeline",
         ),
         ("parallel.data=3", "train.global_batch_tokens"),
-        ("parallel.context=2", "parallel.context"),
+        ("parallel.context=3", "train.seq_len"),
         ("parallel.expert=2", "parallel.expert"),
+        ("model=moe-debug parallel.expert=2", "parallel.expert"),
+        ("model=moe-debug parallel.expert=3 parallel.data=3", "parallel.expert"),
+        ("model=moe-debug parallel.expert=4 parallel.data=4 parallel.replicas=2", "parallel.expert"),
+        (
+            "model=moe-debug model.moe.n_experts=2 model.moe.d_ff=7 model.width=102 parallel.expert=2 "
+            "parallel.data=8 train.microbatch_sequences=1",
+            "parallel.expert",
+        ),
+        ("model=moe-debug model.moe.d_ff=97 parallel.tensor=2", "parallel.tensor"),
+        ("model.moe={n_experts:4,top_k:5}", "model.moe.top_k"),
+        ("model.moe={n_experts:4,top_k:2,every:5}", "model.moe.n_dense_layers"),
         ("train.steps=5 train.tokens=1000000", "train.steps"),
         ("train.tokens=16383", "train.tokens"),
         ("data.path=null", "data.path"),
@@ -127,6 +138,8 @@ def test_rules_across_fields(words: str, key: str) -> None:
         "model.positions=learned model.max_seq_len=256",
         "data.path=null data.mixture=[{path:a,weight:1},{path:b,weight:2}]",
         "model.d_head=32",
+        "model=moe-debug parallel.data=4 parallel.expert=2",
+        "model=moe-debug parallel.data=4 parallel.expert=4 parallel.shard=none",
         "name=2026",
     ],
 )

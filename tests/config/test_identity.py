@@ -142,8 +142,10 @@ def _near(value: Any) -> list[Any]:
     if isinstance(value, tuple) and value and isinstance(value[0], float):
         return [(value[0] * 0.5, *value[1:]), (*value[:-1], value[-1] * 0.5)]
     if value == ():
-        return [("word",), ({"path": "p", "weight": 2.0},)]
-    return [7]  # null stands for a number or a text, and a number is also a text
+        stage = {"tokens": 4, "global_batch_tokens": 2}
+        return [("word",), ({"path": "p", "weight": 2.0},), (stage,), (stage, stage)]
+    # null stands for a number or a text (a number is also a text), or for a checkpoint of another run
+    return [7, "runs/tiny-0123456789@12"]
 
 
 def _replaced(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:

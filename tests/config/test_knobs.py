@@ -26,11 +26,10 @@ from mypy.plugin import AttributeContext, MethodContext, Plugin
 from mypy.types import Instance, Type
 
 import isoflop
-from isoflop.config.base import Config, ConfigError
+from isoflop.config.base import Config
 from isoflop.config.compose import compose
 from isoflop.config.curation.recipe import recipes
 from isoflop.config.curation.run import load_curation
-from isoflop.config.load import load_run
 from isoflop.config.schema import optimizers
 
 SRC = Path(isoflop.__file__).parents[1]
@@ -38,8 +37,6 @@ RECIPES = SRC.parent / "data_pipelines"
 CURATE = SRC / "isoflop" / "curate"
 LAUNCH = SRC.parent / "launch"
 
-# Fields that validation holds at one value until their axis is built; a test below holds it to that.
-REFUSED = {("ParallelConfig", "context"), ("ParallelConfig", "expert")}
 # Labels, which do nothing but stand in a record; a test below looks for it there.
 LABELS = {("PipelineConfig", "profile")}  # of every recipe
 
@@ -168,7 +165,7 @@ def is_read(cls: type[Config], field: str) -> bool:
 @pytest.mark.parametrize(("cls", "field"), KNOBS, ids=[f"{cls.__name__}.{field}" for cls, field in KNOBS])
 def test_a_field_is_read(cls: type[Config], field: str) -> None:
     owners = {(base.__name__, field) for base in cls.__mro__}
-    if owners & (REFUSED | LABELS) or inspect.isabstract(cls) or _has_one_value(cls, field):
+    if owners & LABELS or inspect.isabstract(cls) or _has_one_value(cls, field):
         return
     assert is_read(cls, field), f"nothing outside isoflop.config reads {cls.__name__}.{field}"
 
@@ -177,12 +174,6 @@ def _has_one_value(cls: type[Config], field: str) -> bool:
     """A name with one option (`cluster.name: local`) is no knob yet; the second option must be read."""
     annotation = cls.model_fields[field].annotation
     return get_origin(annotation) is Literal and len(get_args(annotation)) == 1
-
-
-@pytest.mark.parametrize("key", ["parallel.context", "parallel.expert"])
-def test_a_field_that_nothing_reads_yet_can_have_one_value(key: str) -> None:
-    with pytest.raises(ConfigError, match="is not available in this version"):
-        load_run(compose("train", [f"{key}=2"]))
 
 
 def test_a_label_stands_in_its_record() -> None:

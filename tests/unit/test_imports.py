@@ -16,9 +16,9 @@ LAYERS: tuple[set[str], ...] = (
     {"dist"},
     {"model", "optim", "data", "monitor"},
     {"parallel"},
-    {"checkpoint", "evaluate", "train"},
+    {"checkpoint", "evaluate", "train", "plan"},
     {"engine"},
-    {"plan", "scaling", "cluster", "report"},
+    {"scaling", "cluster", "report"},
     {"cli"},
 )
 MORE = {"curate": {"config", "dist", "data"}}  # beside `data`

@@ -1,6 +1,7 @@
 """A checkpoint is complete or absent: the marker `COMPLETE` is written last and removed first."""
 
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,15 +14,32 @@ MARKER = "COMPLETE"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come. `tokens` and `flops` since its start."""
+    """How far a run has come. `tokens` and `flops` since its start, those of skipped steps with them."""
 
     step: int = 0
     tokens: int = 0
     flops: float = 0.0
+    window: tuple[float, ...] = ()  # losses of the last accepted steps, as far as the guard asks for them
+    skips_in_row: int = 0  # steps skipped since the last accepted one
 
 
 def step_folder(checkpoints: Path, step: int) -> Path:
     return checkpoints / f"step-{step:08d}"
+
+
+def step_of(folder: Path) -> int:
+    """The step of a checkpoint's folder."""
+    return int(folder.name.removeprefix("step-"))
+
+
+def on_disk(folder: Path) -> None:
+    """Put every file of `folder` on disk, as must be before the marker says so."""
+    for path in [*folder.iterdir(), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def mark_complete(folder: Path, content: dict[str, Any]) -> None:
@@ -33,7 +51,8 @@ def complete_checkpoints(checkpoints: Path) -> list[Path]:
     """Folders of complete checkpoints, the latest last. Others are not looked into."""
     if not checkpoints.is_dir():
         return []
-    return sorted(folder for folder in checkpoints.glob("step-*") if (folder / MARKER).is_file())
+    found = [folder for folder in checkpoints.glob("step-*") if (folder / MARKER).is_file()]
+    return sorted(found, key=step_of)
 
 
 def read_marker(folder: Path) -> dict[str, Any]:
@@ -45,7 +64,8 @@ def read_marker(folder: Path) -> dict[str, Any]:
 
 def read_progress(folder: Path) -> Progress:
     """How far the run had come at the checkpoint in `folder`."""
-    return Progress(**read_marker(folder)["progress"])
+    known = read_marker(folder)["progress"]
+    return Progress(**{**known, "window": tuple(known.get("window", ()))})
 
 
 def progress_marker(progress: Progress, **more: Any) -> dict[str, Any]:
@@ -64,9 +84,3 @@ def remove_incomplete(checkpoints: Path) -> list[Path]:
     for folder in left:
         shutil.rmtree(folder)
     return left
-
-
-def remove_all_but(checkpoints: Path, keep: int) -> None:
-    """Keep the last `keep` complete checkpoints."""
-    for folder in complete_checkpoints(checkpoints)[:-keep]:
-        remove_checkpoint(folder)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
 from isoflop.config.schema import RunConfig
@@ -20,7 +21,15 @@ def science(config: RunConfig, data_sha256: Sequence[str]) -> dict[str, Any]:
         {"sha256": sha256, "weight": entry.weight}
         for sha256, entry in zip(data_sha256, config.data.entries, strict=True)
     ]
-    return {**tree, "data": data}
+    return {**tree, "data": data, "branch_from": branch_identity(config.branch_from)}
+
+
+def branch_identity(branch_from: str | None) -> str | None:
+    """`<run id>@<step>` of `<run folder>@<step>`: a run that has been moved is the same."""
+    if branch_from is None:
+        return None
+    folder, _, step = branch_from.rpartition("@")
+    return f"{PurePath(folder).name.rpartition('-')[2]}@{int(step)}"
 
 
 def run_id(config: RunConfig, data_sha256: Sequence[str]) -> str:

@@ -5,70 +5,21 @@ The text under a field is its description in the JSON schema and in the document
 """
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from isoflop.config.base import Config, Count, Degree, Fraction, NonNegative, Positive, Seed, Whole
+from isoflop.config.model import ModelConfig, MoeConfig, RopeScaling
+from isoflop.config.ramp import BatchStage, batch_stages
 from isoflop.config.registry import Registry
 
 if TYPE_CHECKING:
     import torch
 
+__all__ = ["ModelConfig", "MoeConfig", "RopeScaling"]  # their home is a file of its own
+
 DType = Literal["float64", "float32", "bfloat16"]
-
-
-class ModelConfig(Config):
-    """A decoder-only transformer."""
-
-    n_layers: Count
-    """Blocks of attention and feed-forward."""
-    width: Count
-    """Features of the residual stream."""
-    n_heads: Count
-    """Query heads of a block."""
-    n_kv_heads: Count | None = None
-    """Key and value heads, which divide n_heads; null: n_heads, every head its own."""
-    d_head: Count | None = None
-    """Features of a head; null: width // n_heads."""
-    d_ff: Count
-    """Features inside the feed-forward layer."""
-    vocab_size: Count
-    """Rows of the embedding; at least the tokenizer's."""
-    tied: bool = True
-    """One matrix for the embedding and the head."""
-    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
-    """Normalization before each layer, and before the head."""
-    norm_eps: Positive = 1e-5
-    """Added to the variance."""
-    qk_norm: bool = False
-    """Normalize queries and keys, head by head."""
-    positions: Literal["rope", "learned", "sinusoidal", "none"] = "rope"
-    """How a token knows where it stands in its document."""
-    rope_theta: Positive = 10_000.0
-    """Base of the rotary wavelengths."""
-    max_seq_len: Count = 8192
-    """Rows of the learned position table."""
-    activation: Literal["swiglu", "gelu"] = "swiglu"
-    """Of the feed-forward layer."""
-    attention: Literal["auto", "sdpa", "flash", "flex"] = "auto"
-    """Kernel; auto is torch's scaled_dot_product_attention. flash and flex train on CUDA only."""
-    document_mask: bool = True
-    """Attention stays inside a document."""
-    z_loss: NonNegative = 0.0
-    """Weight of mean(logsumexp²), which keeps the logits near zero."""
-    init_std: Positive = 0.02
-    """Standard deviation of the initial weights."""
-
-    @property
-    def kv_heads(self) -> int:
-        """Key and value heads, the default filled in."""
-        return self.n_kv_heads or self.n_heads
-
-    @property
-    def head_dim(self) -> int:
-        """Features of a head, the default filled in."""
-        return self.d_head or self.width // self.n_heads
 
 
 class ParallelConfig(Config):
@@ -86,10 +37,18 @@ class ParallelConfig(Config):
     """Ranks that share the experts."""
     shard: Literal["none", "zero2", "zero3"] = "zero3"
     """What the data axis shards: nothing, gradients and optimizer, or parameters too."""
-    pipeline_schedule: Literal["gpipe", "1f1b", "interleaved"] = "1f1b"
+    replicas: Degree = 1
+    """Copies of the shards, between which gradients are summed; divides `data` (hybrid sharding)."""
+    pipeline_schedule: Literal["gpipe", "1f1b", "interleaved", "interleaved_zb", "zbv", "dualpipev"] = "1f1b"
     """Order of the microbatches' forwards and backwards on the pipeline axis."""
     stages_per_rank: Count = 1
-    """Runs of layers that a pipeline rank holds; 2 or more when interleaved."""
+    """Runs of layers that a pipeline rank holds: 1 for gpipe and 1f1b, 2 for zbv and dualpipev, else more."""
+    recompute: Literal["none", "selective", "full"] = "none"
+    """What a block forgets after its forward and computes again: nothing, all but products, everything."""
+    compile: bool = False
+    """torch.compile, block by block."""
+    loss_chunk_tokens: Count | None = None
+    """Places of a sequence whose logits exist at once; null: all."""
 
     @property
     def ranks(self) -> int:
@@ -116,7 +75,13 @@ class OptimizerConfig(Config):
     lr: Positive
     """Peak learning rate."""
     weight_decay: NonNegative = 0.0
-    """Strength of the decay towards zero, of matrices only."""
+    """Strength of the decay towards zero, of what `decay` names."""
+    decay: Literal["projections", "matrices", "all"] = "projections"
+    """What decays. projections: matrices of the blocks, and the head where it is not tied; matrices: also the
+    embeddings, of tokens and positions; all: also gains and biases."""
+
+    adam_like: ClassVar[bool] = False
+    """Whether steps are as large for small gradients as for large, so that mup's rules for Adam hold."""
 
     @abstractmethod
     def build(self, groups: list[dict[str, Any]]) -> "torch.optim.Optimizer":
@@ -127,14 +92,26 @@ optimizers: Registry[OptimizerConfig] = Registry("isoflop.optim")
 
 
 class ScheduleConfig(Config):
-    """The learning rate over tokens, as a factor of `optimizer.lr`."""
+    """The learning rate over tokens, as a factor of `optimizer.lr`. Lengths in steps count full batches."""
 
-    kind: Literal["constant", "cosine", "linear", "wsd"] = "cosine"
+    kind: Literal["constant", "cosine", "linear", "inverse_sqrt", "wsd"] = "cosine"
     """Shape after warm-up; wsd holds the peak and then decays (warm-up, stable, decay)."""
     warmup_tokens: Whole | None = None
-    """Linear rise from zero; null: a twentieth of the run."""
+    """Linear rise from zero; null: warmup_steps, else a twentieth of the run."""
+    warmup_steps: Whole | None = None
+    """The same in steps."""
+    constant_tokens: Count | None = None
+    """End of inverse_sqrt's constant phase, from the run's start: then √(constant_tokens / tokens); null:
+    constant_steps, else the warm-up's end."""
+    constant_steps: Count | None = None
+    """The same in steps."""
     decay_tokens: Count | None = None
-    """Length of the decay; null: all after warm-up, for wsd a fifth of the run."""
+    """Length of the decay; null: decay_steps, else all after warm-up, for wsd a fifth of the run, for
+    inverse_sqrt none."""
+    decay_steps: Count | None = None
+    """The same in steps."""
+    decay_shape: Literal["sqrt", "linear", "cosine"] | None = None
+    """How wsd and inverse_sqrt come down at the end: sqrt is 1 - √x; null: sqrt for wsd, else linear."""
     final_fraction: Fraction = 0.1
     """Of the peak, at the end of the decay."""
 
@@ -179,6 +156,26 @@ class DataConfig(Config):
         return (MixtureEntry(path=self.path, weight=1.0),) if self.path else self.mixture
 
 
+class RampStage(Config):
+    """A part of the run with batches of its own size."""
+
+    tokens: Count
+    """Length of the stage, a multiple of its batch."""
+    global_batch_tokens: Count
+    """Tokens of an optimizer step in it, over all ranks."""
+
+
+class GuardConfig(Config):
+    """Which steps are not taken. One whose loss or gradient is no number never is."""
+
+    max_skips_in_row: Whole = 5
+    """Skipped steps in a row that a run survives; one more and it stops."""
+    spike_sigmas: Positive | None = None
+    """Skip a loss above mean + so many standard deviations of the last accepted ones; null: never."""
+    spike_window: Annotated[Count, Field(ge=2)] = 100
+    """Accepted steps that spike_sigmas looks back on; before there are so many none is a spike."""
+
+
 class TrainConfig(Config):
     """How long and in which batches. `steps`, else `tokens`, else `tokens_per_param` says how long."""
 
@@ -196,6 +193,17 @@ class TrainConfig(Config):
     """Sequences that one rank runs at once."""
     clip_grad_norm: Positive | None = 1.0
     """Gradients are scaled down to this global norm; null: never."""
+    batch_ramp: tuple[RampStage, ...] = ()
+    """Smaller batches at the start, stage after stage; global_batch_tokens after the last."""
+    guard: GuardConfig = GuardConfig()
+    """Which steps are not taken."""
+
+    @property
+    def stages(self) -> tuple[BatchStage, ...]:
+        """The ramp's stages and what follows, each with the step and the token that it begins with."""
+        return batch_stages(
+            [(stage.tokens, stage.global_batch_tokens) for stage in self.batch_ramp], self.global_batch_tokens
+        )
 
 
 class CheckpointConfig(Config):
@@ -204,7 +212,15 @@ class CheckpointConfig(Config):
     every: Count | None = None
     """Optimizer steps between checkpoints; null: only at the end and when asked to stop."""
     keep: Count = 2
-    """Complete checkpoints that stay."""
+    """The last so many complete checkpoints stay."""
+    keep_every: Count | None = None
+    """Checkpoints at multiples of so many steps stay for ever, to branch from; null: none does."""
+    keep_best: Whole = 0
+    """So many of the lowest mean training loss since the checkpoint before them stay."""
+    asynchronous: bool = False
+    """Training waits for a copy to host memory only; a thread writes it."""
+    verify: Literal["hash", "size"] = "hash"
+    """Check of every file before it is loaded: hash reads it whole; size only measures."""
 
 
 class MonitorConfig(Config):
@@ -238,7 +254,10 @@ class ClusterConfig(Config):
     threads_per_rank: Count | None = None
     """Threads of each rank; null: the cores shared out over the local ranks."""
     timeout_seconds: Positive = 600.0
-    """For any one collective."""
+    """A step that takes longer is a hang: the run ends and says which rank the others wait for.
+
+    The first step, which compiles, and checkpoints have three times as long.
+    """
 
 
 class RunConfig(Config):
@@ -252,6 +271,10 @@ class RunConfig(Config):
     """Folder of the run folders."""
     resume: str | None = None
     """A run folder to continue in, also in another layout."""
+    init_from: str | None = None
+    """Weights to begin with: a run folder, a checkpoint of one, or what `isoflop import` wrote."""
+    branch_from: str | None = Field(default=None, pattern=r"^.+@\d+$")
+    """`<run folder>@<step>`: a new run begins with weights, optimizer and place in the data of that one."""
     model: ModelConfig
     parallel: ParallelConfig
     engine: EngineConfig

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from isoflop.config.ramp import batch_tokens_of, tokens_before
 from isoflop.config.schema import DataConfig, TrainConfig
 from isoflop.data.manifest import DatasetError, Manifest
 from isoflop.data.mixture import Mixture
@@ -35,6 +36,10 @@ class Batch:
     tokens: Tensor
     targets: Tensor  # IGNORE where there is no next token
     documents: Tensor
+
+    def at(self, places: Tensor) -> "Batch":
+        """Only some `places` (m,) of each sequence."""
+        return Batch(*(x[:, places] for x in (self.tokens, self.targets, self.documents)))
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Batches:
         self._seed = seed
         self._shuffle = shuffle
         self.seq_len = train.seq_len
-        self.sequences_per_step = train.global_batch_tokens // train.seq_len
+        self._stages = train.stages
 
     @property
     def manifests(self) -> tuple[Manifest, ...]:
@@ -101,12 +106,13 @@ class Batches:
     def step(self, step: int, rank: int = 0, n_ranks: int = 1) -> Batch:
         """The batch of 0-based `step`, or of it the contiguous 1/n_ranks that data rank `rank` trains on.
 
-        Raises ValueError where `n_ranks` does not divide the sequences of a step.
+        Raises ValueError where `n_ranks` does not divide the sequences of the step.
         """
-        if self.sequences_per_step % n_ranks or not 0 <= rank < n_ranks:
-            raise ValueError(f"rank {rank} of {n_ranks} has no part of {self.sequences_per_step} sequences")
-        here = self.sequences_per_step // n_ranks
-        dataset, sample = self._locate(step * self.sequences_per_step + rank * here, here)
+        first, count = self._sequences(step)
+        if count % n_ranks or not 0 <= rank < n_ranks:
+            raise ValueError(f"rank {rank} of {n_ranks} has no part of {count} sequences")
+        here = count // n_ranks
+        dataset, sample = self._locate(first + rank * here, here)
         rows = [self._sources[d].read(int(k)) for d, k in zip(dataset, sample, strict=True)]
         return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True)))
 
@@ -115,9 +121,14 @@ class Batches:
 
         Zero only where every sequence of the step is a last sample of a single token.
         """
-        dataset, sample = self._locate(step * self.sequences_per_step, self.sequences_per_step)
+        dataset, sample = self._locate(*self._sequences(step))
         counts = [source.n_targets(sample[dataset == d]).sum() for d, source in enumerate(self._sources)]
         return int(sum(counts))
+
+    def _sequences(self, step: int) -> tuple[int, int]:
+        """The position in the run of the first sequence of `step`, and how many it has; by the batch ramp."""
+        tokens = tokens_before(self._stages, step), batch_tokens_of(self._stages, step)
+        return tokens[0] // self.seq_len, tokens[1] // self.seq_len
 
     def _locate(self, start: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Dataset and sample at positions start … start+count-1 of the run, (count,) each."""

@@ -1,5 +1,5 @@
 """The contract that every engine fulfils. It stands with the loop, which must not know its engines."""
 
-from isoflop.train.contract import Engine, StepResult
+from isoflop.train.contract import Accept, Engine, StepResult
 
-__all__ = ["Engine", "StepResult"]
+__all__ = ["Accept", "Engine", "StepResult"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from isoflop.checkpoint.source import check_weights
 from isoflop.config.base import ConfigError, Fault, UserError
 from isoflop.config.load import dump_yaml, load_run
 from isoflop.config.schema import RunConfig
@@ -15,13 +16,15 @@ from isoflop.data.manifest import Manifest, read_manifest
 from isoflop.data.tokens import TokenDataset
 from isoflop.dist.env import Ranks, launched_ranks
 from isoflop.dist.spawn import spawn_ranks
+from isoflop.engine.branch import begin_branch, check_branch, is_begun
+from isoflop.engine.capabilities import refusals
 from isoflop.engine.resume import frozen_config, is_finished, locate
 from isoflop.monitor.failures import clear_failures, first_failure, record_failure
 from isoflop.monitor.folder import RunFolder, write_bytes, write_json
 from isoflop.monitor.lock import locked
 from isoflop.monitor.provenance import add_attempt, provenance
 from isoflop.optim.checks import schedule_faults
-from isoflop.train.budget import total_steps
+from isoflop.train.budget import total_tokens
 
 
 def train(composed: Mapping[str, Any], overrides: Sequence[str]) -> None:
@@ -34,11 +37,17 @@ def train(composed: Mapping[str, Any], overrides: Sequence[str]) -> None:
         if ranks is None or ranks.rank == 0:
             print(f"finished before; nothing to do: {folder.path}")
         return
+    if config.branch_from is not None and not is_begun(folder):
+        check_branch(config)
+    if config.init_from is not None and not is_begun(folder):
+        check_weights(config.model, config.init_from)
     if ranks is None or ranks.rank == 0:
         verify_data(config)
         folder.create()
         with locked(folder.path):
             config_file = freeze(config, folder, run_id, manifests, overrides)
+            if config.branch_from is not None and not is_begun(folder):
+                begin_branch(config, folder)
             ended = (
                 _launched(config, folder, run_id, ranks)
                 if ranks
@@ -55,8 +64,12 @@ def train(composed: Mapping[str, Any], overrides: Sequence[str]) -> None:
 def preflight(config: RunConfig, ranks: Ranks | None) -> list[Manifest]:
     """Everything that can be known before a process starts; ConfigError with all faults."""
     manifests = [read_manifest(Path(entry.path)) for entry in config.data.entries]
-    tokens = total_steps(config) * config.train.global_batch_tokens
-    faults = [*preflight_faults(config, manifests), *schedule_faults(config.schedule, tokens)]
+    device = None if config.engine.device == "auto" else config.engine.device
+    faults = [
+        *(refusal.fault() for refusal in refusals(config, device)),
+        *preflight_faults(config, manifests),
+        *schedule_faults(config.schedule, total_tokens(config), config.train.global_batch_tokens),
+    ]
     if ranks is not None and ranks.world_size != config.parallel.ranks:
         axes = " × ".join(
             f"{axis} {getattr(config.parallel, axis)}" for axis in ("data", "tensor", "pipeline")

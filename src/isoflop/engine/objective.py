@@ -5,17 +5,14 @@ from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import loss_parallel
-
-from isoflop.model.loss import loss_sums
 
 
 class MeanOverTokens:
     """Divides by the targets of the whole batch, on all ranks: the mean is over tokens, not over ranks."""
 
-    def __init__(self, z_loss: float, n_microbatches: int, device: torch.device) -> None:
-        self.z_loss, self.device = z_loss, device
+    def __init__(self, n_microbatches: int, device: torch.device) -> None:
+        self.device = device
         self.n_targets = 1
         # Only the last calls count: before its first batch torch's pipelining calls the loss once more, on
         # uninitialised memory, to learn shapes.
@@ -35,15 +32,8 @@ class MeanOverTokens:
         ]
         return torch.stack(parts).sum()
 
-    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """logits (batch, seq, vocab), split over the vocabulary or whole; targets (batch, seq) → a scalar."""
-        if self.z_loss and isinstance(logits, DTensor):
-            logits = logits.full_tensor()  # torch has no logsumexp over a split dim
-        nll, objective = loss_sums(logits, targets, self.z_loss)
-        self._nlls.append(whole(nll.detach()))
+    def __call__(self, sums: Tensor, targets: Tensor) -> Tensor:
+        """The model's loss sums (2,) → what the backward of this microbatch starts from, a scalar."""
+        nll, objective = sums.unbind()
+        self._nlls.append(nll.detach())
         return objective / self.n_targets
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """A scalar that may be a DTensor, as a plain one."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

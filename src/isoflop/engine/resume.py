@@ -26,7 +26,7 @@ def locate(config: RunConfig, data_sha256: Sequence[str]) -> tuple[RunFolder, st
         return RunFolder(Path(config.runs_dir) / f"{config.name}-{run_id}"), run_id
     folder = RunFolder(config.resume)
     before = read_run_config(folder.config)
-    differing = list(_differences(science(before, data_sha256), science(config, data_sha256)))
+    differing = list(differences(science(before, data_sha256), science(config, data_sha256)))
     if differing:
         raise ConfigError(differing, subject=f"resume={config.resume}")
     try:
@@ -35,13 +35,14 @@ def locate(config: RunConfig, data_sha256: Sequence[str]) -> tuple[RunFolder, st
         raise UserError(f"{folder.provenance}: cannot be read; start the run anew, without resume=") from None
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[Fault]:
+def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[Fault]:
+    """What differs between the science of two runs, besides the layout, in no particular order."""
     for key in before.keys() | now.keys():
         path, old, new = prefix + key, before.get(key), now.get(key)
         if old == new or f"{path}.".startswith(LAYOUT) or path in LAYOUT:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{path}.")
+            yield from differences(old, new, f"{path}.")
         else:
             yield Fault(path, new, f"is {old} in that run; only parallel, engine and microbatches may change")
 

@@ -7,8 +7,10 @@ def n_params(model: ModelConfig) -> int:
     """Every parameter, a tied matrix once."""
     per_norm = 2 if model.norm == "layernorm" else 1
     norms = per_norm * model.width * (2 * model.n_layers + 1)
-    qk_norms = per_norm * 2 * model.head_dim * model.n_layers * model.qk_norm
-    return n_vocabulary_params(model) + n_block_matmul_params(model) + norms + qk_norms
+    qk_heads = {False: 0, "head": 2, "projection": model.n_heads + model.kv_heads}[model.qk_norm]
+    qk_norms = per_norm * qk_heads * model.head_dim * model.n_layers
+    biases = model.moe.n_experts * len(model.mixture_layers) if model.moe and model.moe.bias_rate else 0
+    return n_vocabulary_params(model) + n_block_matmul_params(model) + norms + qk_norms + biases
 
 
 def n_params_non_embed(model: ModelConfig) -> int:
@@ -22,16 +24,28 @@ def n_vocabulary_params(model: ModelConfig) -> int:
     return model.vocab_size * model.width * (1 if model.tied else 2) + positions
 
 
-def n_block_matmul_params(model: ModelConfig) -> int:
-    """The matrices of all blocks: query, key, value, output, feed-forward."""
+def n_layer_matmul_params(model: ModelConfig, layer: int, active: bool) -> int:
+    """The matrices of block `layer`: query, key, value, output, feed-forward; for a mixture the router too.
+
+    `active`: of a mixture's routed experts only the `top_k` that a token meets.
+    """
     attention = model.width * model.head_dim * (2 * model.n_heads + 2 * model.kv_heads)
-    mlp = model.width * model.d_ff * (3 if model.activation == "swiglu" else 2)
-    return model.n_layers * (attention + mlp)
+    per_feature = model.width * (3 if model.activation == "swiglu" else 2)
+    if model.moe is None or layer not in model.mixture_layers:
+        return attention + per_feature * model.d_ff
+    routed = model.moe.top_k if active else model.moe.n_experts
+    experts = (routed + model.moe.n_shared_experts) * model.expert_d_ff * per_feature
+    return attention + model.width * model.moe.n_experts + experts
+
+
+def n_block_matmul_params(model: ModelConfig, active: bool = False) -> int:
+    """The matrices of all blocks."""
+    return sum(n_layer_matmul_params(model, layer, active) for layer in range(model.n_layers))
 
 
 def n_matmul_params(model: ModelConfig) -> int:
     """Every weight that a token is multiplied by: the blocks' and the head's, not the embedding lookup."""
-    return n_block_matmul_params(model) + model.vocab_size * model.width
+    return n_block_matmul_params(model, active=True) + model.vocab_size * model.width
 
 
 def matmul_flops_per_token(model: ModelConfig) -> int:

@@ -31,6 +31,6 @@ class GELU(nn.Module):
         return self.down(F.gelu(self.up(x)))
 
 
-def build_mlp(config: ModelConfig) -> nn.Module:
-    """The feed-forward block that `config` asks for."""
-    return {"swiglu": SwiGLU, "gelu": GELU}[config.activation](config.width, config.d_ff)
+def build_mlp(config: ModelConfig, d_ff: int) -> nn.Module:
+    """The feed-forward layer that `config` asks for, with `d_ff` features inside."""
+    return {"swiglu": SwiGLU, "gelu": GELU}[config.activation](config.width, d_ff)

@@ -1,4 +1,4 @@
-"""Normalisation over the width."""
+"""Normalisation over features."""
 
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,11 @@
 """Where a token stands: positions inside documents, and the encodings made of them."""
 
+import math
+
 import torch
 from torch import Tensor, nn
+
+from isoflop.config.schema import RopeScaling
 
 
 def positions_in_documents(documents: Tensor) -> Tensor:
@@ -12,15 +16,32 @@ def positions_in_documents(documents: Tensor) -> Tensor:
     return place - torch.where(starts, place, 0).cummax(dim=1).values
 
 
-def rotary_angles(positions: Tensor, d_head: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def rotary_angles(
+    positions: Tensor, d_head: int, theta: float, dtype: torch.dtype, scaling: RopeScaling | None = None
+) -> tuple[Tensor, Tensor]:
     """positions (batch, seq) → cos and sin (batch, seq, 1, d_head / 2), in at least float32.
 
     Su et al. 2021, §3.2.2.
     """
     dtype = torch.promote_types(dtype, torch.float32)
     exponents = torch.arange(0, d_head, 2, device=positions.device, dtype=dtype) / d_head
-    angles = positions[..., None, None].to(dtype) * theta**-exponents
+    frequencies = theta**-exponents
+    if scaling is not None:
+        frequencies = stretched(frequencies, scaling)
+    angles = positions[..., None, None].to(dtype) * frequencies
     return angles.cos(), angles.sin()
+
+
+def stretched(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
+    """frequencies (d_head / 2,) in radians a token → slower where they turn seldom, as in Llama 3.1's code.
+
+    Those of fewer than `low_freq_factor` turns in the old sequence length are divided by `factor`, those of
+    more than `high_freq_factor` stay; between the two the share that stays grows evenly.
+    """
+    turns = scaling.original_seq_len * frequencies / (2 * math.pi)
+    kept = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    kept = kept.clamp(0, 1)
+    return frequencies * (kept + (1 - kept) / scaling.factor)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

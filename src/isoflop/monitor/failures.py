@@ -22,9 +22,12 @@ class Failure(TypedDict):
     cause: str  # one line
 
 
-def write_failure(folder: RunFolder, rank: int, cause: str) -> None:
-    """Leave the note of `rank`; where it cannot be written, perhaps for the very cause, say it."""
-    note = Failure(rank=rank, time=time.time(), cause=cause)
+def write_failure(folder: RunFolder, rank: int, cause: str, began_on: int | None = None) -> None:
+    """Leave the note of `rank`; where it cannot be written, perhaps for the very cause, say it.
+
+    `began_on` is the rank to blame, where that is another one.
+    """
+    note = Failure(rank=rank if began_on is None else began_on, time=time.time(), cause=cause)
     try:
         folder.logs.mkdir(parents=True, exist_ok=True)
         write_json(_note(folder.logs, rank), note)
@@ -34,8 +37,9 @@ def write_failure(folder: RunFolder, rank: int, cause: str) -> None:
 
 def clear_failures(folder: RunFolder) -> None:
     """Forget the notes of earlier attempts."""
-    for note in folder.logs.glob("rank-*.failure.json"):
-        note.unlink()
+    for pattern in ("rank-*.failure.json", "flight-rank-*.json"):
+        for note in folder.logs.glob(pattern):
+            note.unlink()
 
 
 def first_failure(folder: RunFolder, ended: dict[int, int]) -> Failure:

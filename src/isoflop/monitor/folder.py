@@ -22,6 +22,8 @@ class RunSummary(TypedDict, total=False):
     status: Status
     final_loss: float | None
     best_loss: float | None
+    best_checkpoint: str  # of those that stand, the one whose steps since the one before it had the lowest
+    best_checkpoint_loss: float  # mean loss: this
     step: int
     tokens: int
     flops: float
@@ -79,7 +81,10 @@ class RunFolder:
         write_bytes(self.metrics, b"".join(kept))
 
     def append_event(self, event: str, step: int, **more: Any) -> None:
-        """One line in `events.jsonl`, on disk when this returns: when (ISO 8601, UTC), what and where."""
+        """One line in `events.jsonl`, on disk when this returns: when (ISO 8601, UTC), what and where.
+
+        A number that is not finite is written as null.
+        """
         record = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "event": event,
@@ -89,7 +94,7 @@ class RunFolder:
         with self.events.open("a+b") as file:
             if file.tell() and not _ends_line(file):  # an earlier process was killed while writing
                 file.write(b"\n")
-            file.write(json.dumps(record).encode() + b"\n")
+            file.write(json.dumps(_finite(record), allow_nan=False).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 

@@ -32,6 +32,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("grad_norm", "", "2-norm of the whole gradient before clipping", "over all parameters, all ranks"),
     Metric("lr", "", "learning rate of the update", "the same on all ranks"),
+    Metric("skipped", "", "1 where the guard kept the step from the weights", "the same on all ranks"),
     Metric(
         "tokens_per_second",
         "tokens/s",

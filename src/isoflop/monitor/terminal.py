@@ -36,7 +36,8 @@ class TerminalSink:
 
     def open(self, intro: RunIntro) -> None:
         if self.mode != "off":
-            self.console.print(intro.render(), markup=False)
+            width = self.console.width if self.console.is_terminal else 120
+            self.console.print(intro.render(width), markup=False)
 
     def log(self, row: Row) -> None:
         self._last = row

@@ -1,25 +1,64 @@
-"""Which parameters decay."""
+"""Which parameters are treated alike: what decays, and at which share of the learning rate."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from isoflop.config.schema import ModelConfig, OptimizerConfig
+from isoflop.model.parametrization import parameter_scale
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Kind = Literal["embedding", "head", "heads", "matrix", "vector"]
 
-def parameter_groups(named: Iterable[tuple[str, "Tensor"]], weight_decay: float) -> list[dict[str, Any]]:
-    """torch parameter groups of `named` (name, parameter): one that decays, one that does not; none is empty.
+DECAYING: dict[str, tuple[Kind, ...]] = {
+    "projections": ("head", "heads", "matrix"),
+    "matrices": ("head", "heads", "matrix", "embedding"),
+    "all": ("head", "heads", "matrix", "embedding", "vector"),
+}
+"""What `optimizer.decay` names."""
 
-    Matrices decay (ndim ≥ 2: projections, and with them the embedding, the head and a learned position
-    table); biases and the gains of norms, QK-norms too, do not (ndim < 2). That is what nanoGPT's
-    `configure_optimizers` does, after GPT-2 and GPT-3 (Brown et al. 2020, appendix B). In a group, parameters
-    stand in the order of their names, so the order does not depend on how the model was taken apart.
+
+def parameter_groups(
+    named: Iterable[tuple[str, "Tensor"]], model: ModelConfig, optimizer: OptimizerConfig
+) -> list[dict[str, Any]]:
+    """torch parameter groups of `named` (canonical name, parameter), by kind and by what scales them.
+
+    Each has `params`, their `names`, `kind`, `weight_decay`, `lr_scale` (the engine sets lr × lr_scale),
+    `eps_scale`, and `block_rows`: rows of a matrix that belong together, d_head in queries and keys. In a
+    group parameters stand in the order of their names, so that it does not depend on how the model was
+    taken apart. Frozen parameters are in none.
     """
-    ordered = sorted(((n, p) for n, p in named if p.requires_grad), key=lambda pair: pair[0])
-    decaying = [p for _, p in ordered if p.ndim >= 2]
-    others = [p for _, p in ordered if p.ndim < 2]
-    groups = [
-        {"params": decaying, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for name, parameter in sorted(named, key=lambda pair: pair[0]):
+        if not parameter.requires_grad:
+            continue
+        kind, scale = kind_of(name, parameter.ndim), parameter_scale(name, parameter.ndim, model)
+        decays = kind in DECAYING[optimizer.decay]
+        group = {
+            "kind": kind,
+            "weight_decay": optimizer.weight_decay * scale.decay if decays else 0.0,
+            "lr_scale": scale.lr,
+            "eps_scale": scale.eps,
+            "block_rows": model.head_dim if kind == "heads" else 1,
+        }
+        found = groups.setdefault(tuple(group.values()), {"params": [], "names": [], **group})
+        found["params"].append(parameter)
+        found["names"].append(name)
+    return list(groups.values())
+
+
+def kind_of(name: str, ndim: int) -> Kind:
+    """embedding (of tokens, positions; a tied head), head (untied), heads (queries, keys), matrix, vector."""
+    if ndim < 2:
+        return "vector"
+    if name in ("embedding.weight", "position_embedding.weight"):
+        return "embedding"
+    if name == "head.weight":
+        return "head"
+    return "heads" if name.endswith(("attention.q.weight", "attention.k.weight")) else "matrix"
+
+
+def with_eps(groups: list[dict[str, Any]], eps: float) -> list[dict[str, Any]]:
+    """`groups` with Adam's ε, scaled as the parametrization asks."""
+    return [{**group, "eps": eps * group.get("eps_scale", 1.0)} for group in groups]

@@ -1,6 +1,6 @@
 """Lion's configuration; its rule is in `rules/`, so that choosing it does not import torch."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from isoflop.config.base import Positive, UnitInterval
 from isoflop.config.schema import OptimizerConfig, optimizers
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 @optimizers.register("lion")
 class LionConfig(OptimizerConfig):
     """Lion (Chen et al. 2023, Algorithm 2). Its lr is a third to a tenth of AdamW's, its decay more."""
+
+    adam_like: ClassVar[bool] = True
 
     name: Literal["lion"] = "lion"
     lr: Positive = 5e-4

@@ -17,8 +17,15 @@ class Gradients:
         self.parameters = [p for part in parts for p in part.parameters()]
         self.world_size = mesh.size()
         self.stages = mesh["pipeline"].size()
-        self.tied = _tied_copy(parts) if config.tied and self.stages > 1 else None
+        self.tied = _tied_copies(parts) if config.tied and self.stages > 1 else []
         self.ends = _ends_of_pipeline(mesh) if config.tied and self.stages > 1 else None
+
+    @torch.no_grad()
+    def match_copies(self) -> None:
+        """Give the second copy of a tied matrix the weights of the first, where this rank has both."""
+        if len(self.tied) == 2:
+            first, second = map(_local, self.tied)
+            second.copy_(first)
 
     @torch.no_grad()
     def collect(self) -> Tensor:
@@ -28,11 +35,21 @@ class Gradients:
         """
         for parameter in self.parameters:
             _settle(parameter)
-        if self.tied is not None:
-            assert self.tied.grad is not None
-            dist.all_reduce(_local(self.tied.grad), group=self.ends)
+        self._sum_tied()
         shares = [self._share(parameter) for parameter in self.parameters if parameter.grad is not None]
         return torch.stack(shares).sum()
+
+    def _sum_tied(self) -> None:
+        """The gradient of the tied matrix is the embedding's and the head's together.
+
+        V-shaped pipelines have both on one rank, where the first copy then stands for both.
+        """
+        grads = [copy.grad for copy in self.tied if copy.grad is not None]
+        if len(self.tied) == 2:
+            _local(grads[0]).add_(_local(grads[1]))
+            self.tied[1].grad = None
+        elif self.tied:
+            dist.all_reduce(_local(grads[0]), group=self.ends)
 
     def _share(self, parameter: Tensor) -> Tensor:
         """The squared norm of the shard here, divided by the ranks that hold the same shard."""
@@ -42,7 +59,7 @@ class Gradients:
             for axis, placement in enumerate(parameter.placements):
                 if not placement.is_replicate():
                     copies //= parameter.device_mesh.size(axis)
-        if parameter is self.tied:
+        if len(self.tied) == 1 and parameter is self.tied[0]:
             copies *= 2  # the first stage and the last
         return _local(parameter.grad).double().square().sum() / copies
 
@@ -68,14 +85,10 @@ def _local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def _tied_copy(parts: list[Decoder]) -> nn.Parameter | None:
-    """The shared matrix, on the ranks of the first and of the last stage."""
-    for part in parts:
-        holder = part.embedding or part.head
-        if holder is not None:
-            assert isinstance(holder.weight, nn.Parameter)
-            return holder.weight
-    return None
+def _tied_copies(parts: list[Decoder]) -> list[nn.Parameter]:
+    """The shared matrix: on a rank of the first or of the last stage once, of both twice."""
+    holders = [holder for part in parts for holder in (part.embedding, part.head) if holder is not None]
+    return [holder.weight for holder in holders]  # type: ignore[misc]
 
 
 def _ends_of_pipeline(mesh: DeviceMesh) -> dist.ProcessGroup | None:

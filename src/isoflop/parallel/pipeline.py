@@ -9,16 +9,26 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining.schedules import (
     Schedule1F1B,
+    ScheduleDualPipeV,
     ScheduleGPipe,
     ScheduleInterleaved1F1B,
+    ScheduleInterleavedZeroBubble,
+    ScheduleZBVZeroBubble,
 )
 
 from isoflop.config.schema import ParallelConfig
 from isoflop.model.decoder import Decoder
 from isoflop.parallel.shard import sync_gradients
 
+ONE_STAGE = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}  # a rank
+MORE_STAGES = {
+    "interleaved": ScheduleInterleaved1F1B,
+    "interleaved_zb": ScheduleInterleavedZeroBubble,
+    "zbv": ScheduleZBVZeroBubble,
+    "dualpipev": ScheduleDualPipeV,
+}
 Objective = Callable[[Tensor, Tensor], Tensor]
-"""(logits, targets) of one microbatch → what its backward starts from."""
+"""(loss sums, targets) of one microbatch → what its backward starts from."""
 
 
 class Runner(Protocol):
@@ -38,11 +48,15 @@ class Alone:
         pieces = zip(*(x.chunk(self.n_microbatches) for x in (tokens, targets, documents)), strict=True)
         for i, (x, y, docs) in enumerate(pieces):
             sync_gradients(self.model, now=i == self.n_microbatches - 1)
-            self.objective(self.model(x, docs), y).backward()
+            self.objective(self.model(x, docs, y), y).backward()
 
 
 class Pipelined:
-    """This rank's stages of a pipeline, under one of torch's schedules (Narayanan et al. 2021, §2.2)."""
+    """This rank's stages of a pipeline, under one of torch's schedules.
+
+    Narayanan et al. 2021, §2.2 (gpipe, 1f1b, interleaved); Qi et al. 2024 (zero bubble, V-shaped: zbv);
+    DeepSeek-AI 2024, §3.2.1 (dualpipev).
+    """
 
     def __init__(
         self,
@@ -63,16 +77,19 @@ class Pipelined:
             "scale_grads": False,
         }
         self.schedule: Any
-        if parallel.pipeline_schedule == "interleaved":
-            self.schedule = ScheduleInterleaved1F1B(list(stages), **options)
+        if parallel.pipeline_schedule in ONE_STAGE:
+            self.schedule = ONE_STAGE[parallel.pipeline_schedule](stages[0], **options)
         else:
-            single = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}[parallel.pipeline_schedule]
-            self.schedule = single(stages[0], **options)
+            self.schedule = MORE_STAGES[parallel.pipeline_schedule](list(stages), **options)
 
     def run(self, tokens: Tensor, targets: Tensor, documents: Tensor) -> None:
         inputs = (tokens,) if self.is_first else ()
         self.schedule.step(
-            *inputs, documents=documents, target=targets if self.is_last else None, return_outputs=False
+            *inputs,
+            documents=documents,
+            targets=targets,
+            target=targets if self.is_last else None,
+            return_outputs=False,
         )
 
 

@@ -13,7 +13,7 @@ from isoflop.monitor.folder import write_bytes
 from isoflop.monitor.metrics import EVAL_PREFIX
 from isoflop.optim.schedule import schedule_spans
 from isoflop.report.gather import Run
-from isoflop.train.budget import total_steps
+from isoflop.train.budget import total_tokens
 
 REQUIRED = ("run_id", "n_params", "n_params_non_embed", "tokens", "loss")
 FROM_CONFIG = {
@@ -92,8 +92,8 @@ def _spans(run: Run) -> Row:
         config = load_run(run.config)
     except ConfigError:  # another version's: its own words stand
         return {}
-    warmup, decay = schedule_spans(config.schedule, total_steps(config) * config.train.global_batch_tokens)
-    return {"warmup_tokens": warmup, "decay_tokens": decay}
+    spans = schedule_spans(config.schedule, total_tokens(config), config.train.global_batch_tokens)
+    return {"warmup_tokens": spans.warmup, "decay_tokens": spans.decay}
 
 
 def _at(tree: Any, key: str) -> Any:

@@ -1,5 +1,6 @@
 """How long a run is."""
 
+from isoflop.config.ramp import steps_within, tokens_before
 from isoflop.config.schema import RunConfig
 from isoflop.model.flops import n_params
 
@@ -12,4 +13,9 @@ def total_steps(config: RunConfig) -> int:
     tokens = (
         train.tokens if train.tokens is not None else round(train.tokens_per_param * n_params(config.model))
     )
-    return max(1, tokens // train.global_batch_tokens)
+    return max(1, steps_within(train.stages, tokens))
+
+
+def total_tokens(config: RunConfig) -> int:
+    """Tokens of all those steps, as the schedule counts them."""
+    return tokens_before(config.train.stages, total_steps(config))

@@ -4,11 +4,15 @@ Order of data, metrics, run folder, schedules and guards are the loop's: two eng
 but how a step is computed and how its state is laid out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from isoflop.config.schema import RunConfig
 from isoflop.data.loader import Batch
+
+Accept = Callable[[float, float], bool]
+"""(loss, grad_norm) → whether to update the weights. Every rank asks with the same numbers."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,7 @@ class StepResult:
     loss: float  # nats per token, mean over the whole batch
     grad_norm: float  # of the whole model, before clipping
     flops: float  # model FLOPs of the whole batch
+    applied: bool = True  # False: the weights are as before
 
 
 class Engine(Protocol):
@@ -27,8 +32,8 @@ class Engine(Protocol):
     data_rank: int
     """Which part of each batch this rank trains on, of `config.parallel.data` parts."""
 
-    def train_step(self, batch: Batch, n_targets: int, lr: float) -> StepResult:
-        """Update once. `batch` is this rank's part, `n_targets` counts the targets of all parts."""
+    def train_step(self, batch: Batch, n_targets: int, lr: float, accept: Accept) -> StepResult:
+        """Update once, if `accept` says so. `batch` is this rank's part, `n_targets` counts those of all."""
 
     def state(self) -> dict[str, Any]:
         """Model and optimizer as named tensors, as torch's distributed checkpoint saves and fills them.

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from isoflop.checkpoint.marker import Progress
+from isoflop.checkpoint.retention import best
+from isoflop.checkpoint.saver import Saved
 from isoflop.config.schema import RunConfig
 from isoflop.dist.collectives import max_over_ranks, sum_over_ranks
 from isoflop.dist.env import Ranks
@@ -64,6 +66,7 @@ class Recorder:
             "step_seconds": seconds,
             "mfu": result.flops / seconds / self.peak_flops_per_second,
             "memory_bytes": int(memory_bytes),
+            **({} if result.applied else {"skipped": 1}),
         }
         for sink in self.sinks:
             sink.log(row)
@@ -86,6 +89,23 @@ class Recorder:
         """One line in events.jsonl."""
         if self.ranks.rank == 0:
             self.folder.append_event(event, step, **more)
+
+    def skip(self, progress: Progress, result: StepResult, cause: str) -> None:
+        """Write down that the guard kept a step from the weights."""
+        numbers = {"loss": result.loss, "grad_norm": result.grad_norm}
+        self.event("skip", progress.step, cause=cause, in_row=progress.skips_in_row, **numbers)
+
+    def saved(self, saved: Saved) -> None:
+        """Write down that a checkpoint is complete, and what it cost."""
+        self.event(
+            "checkpoint",
+            saved.step,
+            folder=saved.folder.name,
+            loss=saved.loss,
+            asynchronous=self.config.checkpoint.asynchronous,
+            seconds=round(saved.seconds, 6),
+            blocked_seconds=round(saved.blocked_seconds, 6),
+        )
 
     def close(self, status: Status, progress: Progress, **why: Any) -> None:
         """Write the end down, then let the sinks go; `why` goes into the event."""
@@ -112,4 +132,6 @@ class Recorder:
             tokens=progress.tokens,
             flops=progress.flops,
         )
+        if (found := best(self.folder.checkpoints)) is not None:
+            known["best_checkpoint"], known["best_checkpoint_loss"] = found
         return summarize(self.folder, status, known)

@@ -21,7 +21,7 @@ from isoflop.model.flops import (
 CHOICES = {
     "tied": (True, False),
     "norm": ("rmsnorm", "layernorm"),
-    "qk_norm": (True, False),
+    "qk_norm": ("projection", "head", False),
     "positions": ("rope", "learned", "sinusoidal", "none"),
     "activation": ("swiglu", "gelu"),
     "n_kv_heads": (None, 1, 2),

@@ -1,13 +1,22 @@
 """The loss against log-softmax written out, and its gradient against finite differences."""
 
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from isoflop.model.loss import IGNORE, loss_sums
+from isoflop.model.loss import IGNORE
+from isoflop.model.loss import loss_sums as sums_through_head
 
 TARGETS = torch.tensor([[3, 0, IGNORE, 6], [IGNORE, 1, 1, 5]])
+
+
+def loss_sums(logits: Tensor, targets: Tensor, z_loss: float) -> Tensor:
+    """Of logits that are there already: a head that does nothing."""
+    return sums_through_head(nn.Identity(), logits, targets, z_loss, None)
 
 
 def random_logits(dtype: torch.dtype = torch.float64) -> Tensor:
@@ -58,3 +67,42 @@ def test_nothing_to_learn_is_a_loss_of_zero() -> None:
     """Where no token has a target the sums are zero, not the nan of a mean."""
     nll, objective = loss_sums(random_logits(), torch.full_like(TARGETS, IGNORE), 0.3)
     assert (nll.item(), objective.item()) == (0.0, 0.0)
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the numbers of the largest tensor that any operation has made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(tensor, Tensor):
+                self.numel = max(self.numel, tensor.numel())
+        return made
+
+
+@pytest.mark.parametrize("z_loss", [0.0, 0.3])
+@pytest.mark.parametrize("chunk_tokens", [1, 3, 5, 16, 40])
+def test_chunks_change_nothing_but_the_memory(chunk_tokens: int, z_loss: float) -> None:
+    """Sums and gradients are those of all logits at once, of which no more than a chunk's ever exist."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 16, 6, generator=draw, dtype=torch.float64)
+    targets = torch.randint(0, 50, (2, 16), generator=draw)
+    targets[1, 12:] = IGNORE
+    head = nn.Linear(6, 50, bias=False, dtype=torch.float64)
+    results, largest = [], []
+    for chunk in (None, chunk_tokens):
+        here = x.clone().requires_grad_()
+        head.weight.grad = None
+        with Largest() as watched:
+            sums = sums_through_head(head, here, targets, z_loss, chunk)
+            sums[1].backward()
+        results.append((sums.detach(), here.grad, head.weight.grad.clone()))
+        largest.append(watched.numel)
+    for chunked, whole in zip(results[1], results[0], strict=True):
+        assert_close(chunked, whole, rtol=1e-12, atol=1e-14)
+    assert largest[0] == 2 * 16 * 50
+    assert largest[1] == max(2 * min(16, chunk_tokens) * 50, head.weight.numel())

@@ -75,17 +75,49 @@ def test_off_is_silent() -> None:
     assert shown("off", range(1, 11), total=10) == ""
 
 
+CUBE = ["name=125m-lion", "parallel=2x2x2", "train.seq_len=2048", "train.microbatch_sequences=64"]
+
+
 def test_a_run_introduces_itself() -> None:
-    overrides = ["name=125m-lion", "parallel=2x2x2", "train.seq_len=2048", "train.microbatch_sequences=64"]
-    block = intro([*overrides, "train.global_batch_tokens=2097152"], resumed_step=600, resume_note="41 s ago")
+    block = intro(
+        [*CUBE, "train.global_batch_tokens=2097152"],
+        resumed_step=600,
+        resume_note="41 s ago",
+        stages=["0: embedding, layers 0–9", "1: layers 10–15, head"],
+        memory_bytes={"parameters": 3 * 2**20, "gradients": 2**20, "activations": 2**30},
+        memory_rank=4,
+    )
     assert block.render().splitlines() == [
         "125m-lion · 9f3c01a2be · runs/x",
-        "model    125.9 M parameters (100.7 M without embedding) · 0.906 GFLOP/token",
-        "layout   8 ranks = data 2 × tensor 2 × pipeline 2 · 1F1B, 8 microbatches · bubble 11 %",
-        "batch    2,097,152 tokens = 2 data × 8 microbatches × 64 sequences × 2,048",
-        "budget   3.04 B tokens · 1,450 steps · 2.76e18 FLOPs",
-        "resume   from step 600 (41 s ago)",
+        "model      125.9 M parameters (100.7 M without embedding) · 0.906 GFLOP/token",
+        "layout     8 ranks = data 2 × tensor 2 × pipeline 2 · 1F1B, 8 microbatches · bubble 11 %",
+        "  data     2 · zero3 · ranks (0,2) (1,3) (4,6) (5,7)",
+        "  tensor   2 · ranks (0,1) (2,3) (4,5) (6,7)",
+        "  pipeline 2 · ranks (0,4) (1,5) (2,6) (3,7)",
+        "  stages   0: embedding, layers 0–9 · 1: layers 10–15, head",
+        "batch      2,097,152 tokens = 2 data × 8 microbatches × 64 sequences × 2,048",
+        "memory     1 GiB expected at most, on rank 4 · parameters 3 MiB · gradients 1 MiB"
+        " · activations ~1 GiB",
+        "budget     3.04 B tokens · 1,450 steps · 2.76e18 FLOPs",
+        "resume     from step 600 (41 s ago)",
     ]
+
+
+def test_a_narrow_terminal_gets_more_lines() -> None:
+    """Nothing is lost, and no line passes the width where a single fact does not."""
+    block = intro([*CUBE, "train.global_batch_tokens=2097152"])
+    narrow, wide = block.render(80).splitlines(), block.render(120).splitlines()
+    assert max(map(len, narrow)) <= 80 < max(map(len, wide))
+    assert "           bubble 11 %" in narrow
+    assert "".join(narrow).replace(" ", "").replace("·", "") == "".join(wide).replace(" ", "").replace(
+        "·", ""
+    )
+
+
+def test_one_rank_has_no_axes() -> None:
+    lines = intro([]).render().splitlines()
+    assert lines[2] == "layout     1 rank"
+    assert [line.split()[0] for line in lines[1:]] == ["model", "layout", "batch", "budget"]
 
 
 def test_the_last_line_sums_up() -> None:

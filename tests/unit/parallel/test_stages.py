@@ -45,6 +45,20 @@ def test_the_head_costs_the_last_stage_layers() -> None:
     assert stage_layers(model, 2) == [range(6), range(6, 9)]
 
 
+def test_a_mixture_costs_what_a_token_meets() -> None:
+    """Of three dense blocks and three of 4 active experts of 64 the first stage takes one more."""
+    moe = {"n_experts": 64, "top_k": 4, "n_dense_layers": 3, "d_ff": 24}
+    model = ModelConfig(n_layers=6, width=16, n_heads=2, d_ff=24, vocab_size=1, moe=moe)
+    dense, mixed = 4 * 16**2 + 3 * 16 * 24, 4 * 16**2 + 4 * 3 * 16 * 24 + 16 * 64
+    cuts = {cut: max(_load(0, cut, dense, mixed), _load(cut, 6, dense, mixed) + 16) for cut in range(1, 6)}
+    assert stage_layers(model, 2) == [range(4), range(4, 6)]
+    assert min(cuts, key=lambda cut: cuts[cut]) == 4
+
+
+def _load(start: int, stop: int, dense: int, mixed: int) -> int:
+    return sum(dense if layer < 3 else mixed for layer in range(start, stop))
+
+
 def test_more_stages_than_layers_are_refused() -> None:
     with pytest.raises(ValueError, match="3 stages of 2 layers"):
         stage_layers(config(2, 100), 3)
