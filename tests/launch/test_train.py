@@ -70,7 +70,7 @@ def test_torchrun_with_other_ranks_is_refused(data: Path, tmp_path: Path) -> Non
     launched = {"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     done = run(train_command(data, tmp_path, "parallel.data=2"), **launched)
     assert done.returncode == 2
-    assert "needs 2 ranks, torchrun started 4" in done.stderr
+    assert "data 2 × context 1 × tensor 1 × pipeline 1 needs 2 ranks, torchrun started 4" in done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -71,9 +71,8 @@ def preflight(config: RunConfig, ranks: Ranks | None) -> list[Manifest]:
         *schedule_faults(config.schedule, total_tokens(config), config.train.global_batch_tokens),
     ]
     if ranks is not None and ranks.world_size != config.parallel.ranks:
-        axes = " × ".join(
-            f"{axis} {getattr(config.parallel, axis)}" for axis in ("data", "tensor", "pipeline")
-        )
+        names = ("data", "context", "tensor", "pipeline")
+        axes = " × ".join(f"{axis} {getattr(config.parallel, axis)}" for axis in names)
         needed, started = config.parallel.ranks, ranks.world_size
         faults.append(
             Fault("parallel", None, f"{axes} needs {needed} ranks, {ranks.launcher} started {started}")

@@ -41,7 +41,7 @@ class Block(nn.Module):
 class Decoder(nn.Module):
     """tokens (batch, seq) and their documents (batch, seq), both int64 → logits (batch, seq, vocab).
 
-    Given targets (batch, seq), the loss sums (2,) of `model.loss` instead: logits need not exist whole.
+    Given targets (batch, seq), the sums (2,) of `isoflop.model.loss` instead: logits need not exist whole.
     Any part may be taken away (`keep`): what is left then maps the hidden state that it is given,
     (batch, seq, width), to the hidden state that the next part needs.
 

@@ -64,19 +64,18 @@ def spoilt() -> list[str]:
 
 def annotated(folder: Path, texts: Iterable[str], config: SignalsConfig = PLAIN, rank: int = 0) -> Path:
     documents = (Document(text=text, id=f"{rank}/{n}", metadata={"n": n}) for n, text in enumerate(texts))
-    for _ in Annotate(folder, config).run(documents, rank):
-        pass
+    list(Annotate(folder, config).run(documents, rank))
     return folder
 
 
 def apply(step: Any, rank: int = 0) -> Kept:
-    documents = list(step.run(None, rank))
-    return documents, {name: int(stat.total) for name, stat in step.stats.stats.items() if name != "doc_len"}
+    documents, stats = list(step.run(None, rank)), step.stats.stats.items()
+    return documents, {name: int(stat.total) for name, stat in stats if name != "doc_len"}
 
 
 def keep_by(folder: Path, rules: dict[str, Any], excluded: Any = None) -> Kept:
     """The documents that the rules keep, and the rules' statistics."""
-    _, stats = apply(ApplyRules(folder, folder / "verdicts", rules))
+    stats = apply(ApplyRules(folder, folder / "verdicts", rules))[1]
     reader = ReadKept(folder, folder / "verdicts")
     reader.exclusion_writer = excluded
     return apply(reader)[0], stats
@@ -273,10 +272,9 @@ def test_rows_and_verdicts_stay_together_over_batches(
     texts = [f"{n} {'long ' * (n * n % 5)}" for n in range(40)]
     rules = {"two": Rule(column="rps_doc_word_count", at_most=2)}
     excluded: list[tuple[str, str]] = []
-    taker = MagicMock() if writer else None
-    if taker is not None:
-        taker.write = lambda doc, rank: excluded.append((doc.text, doc.metadata["filter_reason"]))
-    documents, _ = keep_by(annotated(tmp_path, texts), rules, taker)
+    taker = MagicMock()
+    taker.write = lambda doc, rank: excluded.append((doc.text, doc.metadata["filter_reason"]))
+    documents, _ = keep_by(annotated(tmp_path, texts), rules, taker if writer else None)
     assert [doc.text for doc in documents] == [text for text in texts if len(text.split()) <= 2]
     assert excluded == [(text, "two") for text in texts if len(text.split()) > 2] * writer
 

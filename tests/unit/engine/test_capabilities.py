@@ -45,6 +45,11 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, str]] = {
         "parallel.compile=true",
         "parallel.compile=false",
     ),
+    "compile-experts": (
+        ("model=moe-debug", "model.n_layers=4", "parallel.compile=true"),
+        "parallel.compile=true",
+        "parallel.compile=false",
+    ),
     "flex-context": (
         ("parallel.context=2", "model.attention=flex"),
         "model.attention=flex",
