@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from math import gcd, lcm
 
 from isoflop.config.base import Fault
-from isoflop.config.schema import ModelConfig, RunConfig
+from isoflop.config.schema import ONE_STAGE, V_SHAPED, ModelConfig, RunConfig
 
 
 def head_faults(model: ModelConfig) -> Iterator[Fault]:
@@ -157,10 +157,6 @@ def replica_faults(config: RunConfig) -> Iterator[Fault]:
         yield Fault("parallel.replicas", parallel.replicas, hint)
 
 
-ONE_STAGE = ("gpipe", "1f1b")  # schedules with one stage a rank
-TWO_STAGES = ("zbv", "dualpipev")
-
-
 def stage_faults(config: RunConfig) -> Iterator[Fault]:
     """Layers and schedule that the pipeline axis can be cut into."""
     parallel, layers = config.parallel, config.model.n_layers
@@ -173,7 +169,7 @@ def stage_faults(config: RunConfig) -> Iterator[Fault]:
         yield Fault(
             "parallel.pipeline_schedule", schedule, "needs parallel.pipeline of 2 or more; 1f1b does with 1"
         )
-    if schedule in TWO_STAGES and per_rank != 2:
+    if schedule in V_SHAPED and per_rank != 2:
         yield Fault("parallel.stages_per_rank", per_rank, f"must be 2 with pipeline_schedule={schedule}")
     elif schedule not in ONE_STAGE and per_rank < 2:
         yield Fault(

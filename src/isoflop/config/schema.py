@@ -22,6 +22,14 @@ __all__ = ["ModelConfig", "MoeConfig", "RopeScaling"]  # their home is a file of
 DType = Literal["float64", "float32", "bfloat16"]
 
 
+ONE_STAGE = ("gpipe", "1f1b")
+"""Pipeline schedules with one stage a rank."""
+V_SHAPED = ("zbv", "dualpipev")
+"""With two stages a rank, down the ranks and up again: the first rank has the first stage and the last."""
+SPLIT_BACKWARD = ("interleaved_zb", "zbv", "dualpipev")
+"""That compute the gradients of a stage's input and of its weights apart, to fill the bubble."""
+
+
 class ParallelConfig(Config):
     """Degrees of the mesh's axes, and how each is used. Their product is the number of ranks."""
 

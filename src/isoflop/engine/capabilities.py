@@ -10,11 +10,9 @@ from shutil import which
 from typing import Any
 
 from isoflop.config.base import Fault
-from isoflop.config.schema import RunConfig
+from isoflop.config.schema import SPLIT_BACKWARD, RunConfig
 
 COMPILERS = ("c++", "g++", "clang++")
-SPLIT_BACKWARD = ("interleaved_zb", "zbv", "dualpipev")
-"""Schedules that compute the gradients of a stage's input and of its weights apart."""
 
 
 @dataclass(frozen=True)

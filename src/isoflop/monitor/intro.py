@@ -7,7 +7,7 @@ from typing import Any
 
 from isoflop.config.checks import n_microbatches
 from isoflop.config.ramp import tokens_before
-from isoflop.config.schema import ParallelConfig, RunConfig
+from isoflop.config.schema import SPLIT_BACKWARD, ParallelConfig, RunConfig
 from isoflop.monitor import units
 from isoflop.monitor.layout import Axis, axes
 
@@ -19,7 +19,6 @@ SCHEDULE_NAMES = {
     "zbv": "ZB-V",
     "dualpipev": "DualPipeV",
 }
-SPLIT_BACKWARD = ("interleaved_zb", "zbv", "dualpipev")  # weights' gradients fill the bubble
 SHARDS = {"none": "copies", "zero2": "zero2", "zero3": "zero3"}
 ESTIMATES = ("gathered", "activations")
 LABEL = 11  # width of the first column

@@ -20,8 +20,8 @@ from isoflop.config.schema import ParallelConfig
 from isoflop.model.decoder import Decoder
 from isoflop.parallel.shard import sync_gradients
 
-ONE_STAGE = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}  # a rank
-MORE_STAGES = {
+WITH_ONE_STAGE = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}  # a rank
+WITH_MORE_STAGES = {
     "interleaved": ScheduleInterleaved1F1B,
     "interleaved_zb": ScheduleInterleavedZeroBubble,
     "zbv": ScheduleZBVZeroBubble,
@@ -77,10 +77,10 @@ class Pipelined:
             "scale_grads": False,
         }
         self.schedule: Any
-        if parallel.pipeline_schedule in ONE_STAGE:
-            self.schedule = ONE_STAGE[parallel.pipeline_schedule](stages[0], **options)
+        if parallel.pipeline_schedule in WITH_ONE_STAGE:
+            self.schedule = WITH_ONE_STAGE[parallel.pipeline_schedule](stages[0], **options)
         else:
-            self.schedule = MORE_STAGES[parallel.pipeline_schedule](list(stages), **options)
+            self.schedule = WITH_MORE_STAGES[parallel.pipeline_schedule](list(stages), **options)
 
     def run(self, tokens: Tensor, targets: Tensor, documents: Tensor) -> None:
         inputs = (tokens,) if self.is_first else ()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from itertools import accumulate
 from math import inf
 
-from isoflop.config.schema import ModelConfig, ParallelConfig
+from isoflop.config.schema import V_SHAPED, ModelConfig, ParallelConfig
 from isoflop.model.flops import n_layer_matmul_params
 
 
@@ -47,13 +47,9 @@ def _best_cut(
     return best[len(costs)]
 
 
-V_SCHEDULES = ("zbv", "dualpipev")
-"""Schedules whose stages go down the ranks and up again: the first rank has the first stage and the last."""
-
-
 def stages_of(rank: int, parallel: ParallelConfig) -> list[int]:
     """The numbers of the stages that pipeline rank `rank` holds."""
     stages = range(parallel.pipeline * parallel.stages_per_rank)
-    if parallel.pipeline_schedule in V_SCHEDULES:
+    if parallel.pipeline_schedule in V_SHAPED:
         return [rank, len(stages) - 1 - rank]
     return list(stages[rank :: parallel.pipeline])

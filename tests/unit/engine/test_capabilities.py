@@ -6,7 +6,8 @@ import pytest
 from experiments import tiny
 
 from isoflop.config.base import ConfigError
-from isoflop.engine.capabilities import SPLIT_BACKWARD, refusals
+from isoflop.config.schema import SPLIT_BACKWARD
+from isoflop.engine.capabilities import refusals
 from isoflop.engine.launch import preflight
 
 PIPELINE = ("parallel.pipeline=2", "parallel.stages_per_rank=2", "train.microbatch_sequences=1")
